@@ -1,0 +1,86 @@
+//! Every limit that two parts must agree on, with their relations checked when this crate is compiled.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Length of a topic's name in bytes (Kafka's limit).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
+/// Topics of a cluster.
+pub const TOPICS_MAX: usize = 100_000;
+/// Partitions of a cluster, over all topics.
+pub const PARTITIONS_MAX: usize = 1_000_000;
+
+/// Bytes of a record batch as it travels, header included.
+pub const BATCH_BYTES_MAX: usize = 8 * MIB;
+/// Default of the topic configuration `max.message.bytes`: bytes of a record batch (KIP-78's default with its overhead).
+pub const BATCH_BYTES_DEFAULT: usize = MIB + 12;
+/// Bytes of a record batch after decompression.
+pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 64 * MIB;
+/// Records in one record batch.
+pub const BATCH_RECORDS_MAX: u32 = 1_000_000;
+/// Headers of one record.
+pub const RECORD_HEADERS_MAX: usize = 1_000;
+
+/// Bytes of one HTTP request body.
+pub const REQUEST_BODY_BYTES_MAX: usize = 16 * MIB;
+/// Records in one append request in JSON or NDJSON.
+pub const REQUEST_RECORDS_MAX: usize = 100_000;
+/// Bytes that one fetch may ask for (it gets at least one whole batch).
+pub const FETCH_BYTES_MAX: u64 = 16 * MIB as u64;
+/// Bytes that a fetch gets that does not say how many it wants.
+pub const FETCH_BYTES_DEFAULT: u64 = MIB as u64;
+/// Records that one fetch may ask for.
+pub const FETCH_RECORDS_MAX: u32 = 100_000;
+/// The longest that a long-poll may wait.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Slices in one fetch plan.
+pub const PLAN_SLICES_MAX: usize = 1_000;
+
+/// Partitions that one append unit may touch.
+pub const UNIT_PARTITIONS_MAX: usize = 1_000;
+/// Units in one segment.
+pub const SEGMENT_UNITS_MAX: usize = 4_096;
+/// Bytes of a segment object, header and footer included.
+pub const SEGMENT_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Slices in one segment.
+pub const SEGMENT_SLICES_MAX: usize = 100_000;
+/// Batches in one segment.
+pub const SEGMENT_BATCHES_MAX: usize = 1_000_000;
+/// Segments in one commit call.
+pub const COMMIT_SEGMENTS_MAX: usize = 64;
+/// Bytes of the commit command that one segment's units make.
+pub const SEGMENT_COMMIT_BYTES_MAX: usize = 256 * KIB;
+
+/// Bytes of one message of the metadata RPC.
+pub const RPC_MESSAGE_BYTES_MAX: usize = 32 * MIB;
+/// Bytes of one Raft log entry.
+pub const COMMAND_BYTES_MAX: usize = 20 * MIB;
+
+/// How long after its ULID time a segment may still be committed (`commit.deadline`).
+pub const COMMIT_DEADLINE: Duration = Duration::from_secs(15 * 60);
+/// How far the clock of a ULID may run ahead of log time.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(60);
+/// How much older than log time an unreferenced object's ULID is before the object is an orphan.
+pub const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
+/// How long an idle session lives, in log time.
+pub const SESSION_EXPIRY: Duration = Duration::from_secs(60 * 60);
+/// Sessions of a cluster.
+pub const SESSIONS_MAX: usize = 100_000;
+
+const _: () = {
+    assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
+    assert!(BATCH_BYTES_MAX <= REQUEST_BODY_BYTES_MAX);
+    assert!(BATCH_BYTES_MAX as u64 <= FETCH_BYTES_MAX);
+    assert!(BATCH_BYTES_MAX <= BATCH_DECOMPRESSED_BYTES_MAX);
+    assert!(REQUEST_BODY_BYTES_MAX as u64 * 2 <= SEGMENT_BYTES_MAX);
+    assert!(SEGMENT_COMMIT_BYTES_MAX * COMMIT_SEGMENTS_MAX <= COMMAND_BYTES_MAX);
+    assert!(COMMAND_BYTES_MAX < RPC_MESSAGE_BYTES_MAX);
+    assert!(UNIT_PARTITIONS_MAX <= SEGMENT_SLICES_MAX);
+    assert!(COMMIT_DEADLINE.as_secs() < SESSION_EXPIRY.as_secs());
+    assert!(COMMIT_DEADLINE.as_secs() + CLOCK_AHEAD_MAX.as_secs() < ORPHAN_AGE.as_secs());
+    assert!(TOPIC_PARTITIONS_MAX as usize <= PARTITIONS_MAX);
+};

@@ -1,0 +1,78 @@
+//! What frontends and metadata nodes say to each other.
+//!
+//! A [`Call`] is one request type, one reply type and a name; nothing is defined twice. Messages travel as MessagePack
+//! with named fields, over gRPC framing; fields are only ever added, each with a default.
+//!
+//! Failures are [`Problem`](crate::problem::Problem)s. A node that does not lead answers calls that only the leader can
+//! serve with `not_leader`, naming the leader in the facts if it knows one.
+
+mod admin;
+mod append;
+mod cluster;
+mod fetch;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use admin::{
+    AlterTopic, CreateTopic, DeleteTopic, DeletedTopic, DescribeTopic, ListTopics, PartitionOffsets,
+    TopicDescription, TopicPage, TrimPartition, TrimmedPartition,
+};
+pub use append::{
+    AppendedSlice, CommitSegments, Condition, ConditionKind, GroupOffset, GroupOffsets, IdempotencyStamp,
+    OpenSession, ProducerStamp, Routing, SegmentCommit, SegmentOutcome, SegmentsCommitted, SequenceMode,
+    SessionOpened, UnitCommit, UnitOutcome, UnitSlice,
+};
+pub use cluster::{
+    AddNode, ClusterStatus, DescribeCluster, MembershipChanged, NodeRole, NodeStatus, RemoveNode,
+    TransferLeadership,
+};
+pub use fetch::{
+    CommitNotice, FetchFrom, FetchPlan, PartitionNotice, PlanFetch, PlannedSlice, TopicRef, WatchCommits,
+};
+
+/// A question with one answer.
+pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The name under which servers know the call; never changes.
+    const NAME: &'static str;
+    /// The answer.
+    type Reply: Serialize + DeserializeOwned + Send + Sync + 'static;
+}
+
+/// A question with a stream of answers.
+pub trait StreamCall: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The name under which servers know the call; never changes.
+    const NAME: &'static str;
+    /// One of the answers.
+    type Item: Serialize + DeserializeOwned + Send + Sync + 'static;
+}
+
+macro_rules! calls {
+    ($($request:ident => $reply:ty;)*) => {
+        $(impl Call for $request {
+            const NAME: &'static str = stringify!($request);
+            type Reply = $reply;
+        })*
+    };
+}
+
+calls! {
+    OpenSession => SessionOpened;
+    CommitSegments => SegmentsCommitted;
+    CreateTopic => TopicDescription;
+    AlterTopic => TopicDescription;
+    DeleteTopic => DeletedTopic;
+    DescribeTopic => TopicDescription;
+    ListTopics => TopicPage;
+    TrimPartition => TrimmedPartition;
+    PlanFetch => FetchPlan;
+    DescribeCluster => ClusterStatus;
+    AddNode => MembershipChanged;
+    RemoveNode => MembershipChanged;
+    TransferLeadership => MembershipChanged;
+}
+
+impl StreamCall for WatchCommits {
+    const NAME: &'static str = "WatchCommits";
+    type Item = CommitNotice;
+}

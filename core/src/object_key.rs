@@ -1,0 +1,111 @@
+//! Where things lie in the bucket.
+//!
+//! ```text
+//! cluster/bootstrap.json                                   who started the cluster; put once
+//! cluster/incarnation                                      the incarnation that may write; compare-and-swapped
+//! <incarnation>/segments/<two hex digits of hash>/<ULID>   what frontends write
+//! <incarnation>/merged/<topic id>/<partition>/<ULID>       what merges write
+//! ```
+//!
+//! The two hex digits spread the load over the prefixes of S3; the age of an object is readable from its ULID.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Incarnation, SegmentId, TopicPartition};
+
+/// Who started the cluster.
+pub const BOOTSTRAP: &str = "cluster/bootstrap.json";
+/// The incarnation that may write.
+pub const INCARNATION: &str = "cluster/incarnation";
+
+/// What names a segment object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SegmentKey {
+    /// The incarnation under which the object was written.
+    pub incarnation: Incarnation,
+    /// The object's own id.
+    pub segment: SegmentId,
+    /// The only partition of a merged object; none for what a frontend wrote for many partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<TopicPartition>,
+}
+
+/// A text that is no segment key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a segment key: {0:?}")]
+pub struct InvalidSegmentKey(String);
+
+impl SegmentKey {
+    /// The key of a segment that a frontend writes.
+    pub fn appended(incarnation: Incarnation, segment: SegmentId) -> Self {
+        Self { incarnation, segment, merged: None }
+    }
+}
+
+impl fmt::Display for SegmentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.merged {
+            None => {
+                let spread = crc32c::crc32c(&self.segment.to_bytes()) & 0xff;
+                write!(f, "{}/segments/{spread:02x}/{}", self.incarnation, self.segment)
+            }
+            Some(TopicPartition { topic, partition }) => {
+                write!(f, "{}/merged/{topic}/{partition}/{}", self.incarnation, self.segment)
+            }
+        }
+    }
+}
+
+impl FromStr for SegmentKey {
+    type Err = InvalidSegmentKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSegmentKey> {
+        let key = parse(text).filter(|key| key.to_string() == text);
+        key.ok_or_else(|| InvalidSegmentKey(text.chars().take(300).collect()))
+    }
+}
+
+fn parse(text: &str) -> Option<SegmentKey> {
+    let parts: Vec<&str> = text.splitn(6, '/').collect();
+    let incarnation = Incarnation(parts.first()?.parse().ok()?);
+    match parts[1..] {
+        ["segments", _, segment] => Some(SegmentKey::appended(incarnation, segment.parse().ok()?)),
+        ["merged", topic, partition, segment] => {
+            let partition = crate::id::PartitionIndex(partition.parse().ok()?);
+            let merged = Some(TopicPartition { topic: topic.parse().ok()?, partition });
+            Some(SegmentKey { incarnation, segment: segment.parse().ok()?, merged })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{PartitionIndex, TopicId};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn keys_are_read_back_and_only_in_their_one_spelling() {
+        let segment = SegmentId::from_parts(Timestamp::from_millis(1_700_000_000_000), 42);
+        let topic = TopicId::from_parts(Timestamp::from_millis(1_600_000_000_000), 7);
+        let appended = SegmentKey::appended(Incarnation(1), segment);
+        assert_eq!(appended.to_string(), "1/segments/cb/01HF7YAT00000000000000001A");
+        let merged = Some(TopicPartition { topic, partition: PartitionIndex(3) });
+        for key in [appended, SegmentKey { merged, ..appended }] {
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        for wrong in [
+            "",
+            "1",
+            "1/segments/00/01HF7YAT00000000000000001A",
+            "01/segments/cb/01HF7YAT00000000000000001A",
+            "x/y/z",
+        ] {
+            assert!(wrong.parse::<SegmentKey>().is_err(), "{wrong}");
+        }
+    }
+}
