@@ -93,7 +93,7 @@ mod tests {
         let segment = SegmentId::from_parts(Timestamp::from_millis(1_700_000_000_000), 42);
         let topic = TopicId::from_parts(Timestamp::from_millis(1_600_000_000_000), 7);
         let appended = SegmentKey::appended(Incarnation(1), segment);
-        assert_eq!(appended.to_string(), "1/segments/cb/01HF7YAT00000000000000001A");
+        assert_eq!(appended.to_string(), "1/segments/2f/01HF7YAT00000000000000001A");
         let merged = Some(TopicPartition { topic, partition: PartitionIndex(3) });
         for key in [appended, SegmentKey { merged, ..appended }] {
             assert_eq!(key.to_string().parse(), Ok(key));
@@ -102,7 +102,7 @@ mod tests {
             "",
             "1",
             "1/segments/00/01HF7YAT00000000000000001A",
-            "01/segments/cb/01HF7YAT00000000000000001A",
+            "01/segments/2f/01HF7YAT00000000000000001A",
             "x/y/z",
         ] {
             assert!(wrong.parse::<SegmentKey>().is_err(), "{wrong}");

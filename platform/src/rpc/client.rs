@@ -97,15 +97,18 @@ impl Channel {
     /// # Errors
     /// If the address is not one.
     pub fn new(network: Arc<dyn Network>, address: &str, settings: &ChannelSettings) -> io::Result<Self> {
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, format!("address {address:?}: {error}"));
+        let invalid =
+            |error| io::Error::new(io::ErrorKind::InvalidInput, format!("address {address:?}: {error}"));
         let mut endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(invalid)?
             .connect_timeout(settings.connect_timeout)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES * 2);
         if let Some(interval) = settings.keep_alive {
-            endpoint =
-                endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(interval).keep_alive_while_idle(true);
+            endpoint = endpoint
+                .http2_keep_alive_interval(interval)
+                .keep_alive_timeout(interval)
+                .keep_alive_while_idle(true);
         }
         let shared: Arc<str> = address.into();
         let target = Arc::clone(&shared);
@@ -192,7 +195,11 @@ impl Channel {
     }
 
     fn late(&self, call: &'static str, deadline: Duration) -> CallError {
-        CallError::NoAnswer { address: self.address.to_string(), call, reason: format!("nothing came within {deadline:?}") }
+        CallError::NoAnswer {
+            address: self.address.to_string(),
+            call,
+            reason: format!("nothing came within {deadline:?}"),
+        }
     }
 
     fn error(&self, call: &'static str, status: &Status) -> CallError {

@@ -85,7 +85,8 @@ impl Router {
     {
         self.add(C::NAME, move |request| {
             let handler = handler.clone();
-            let service = tower::service_fn(move |request: Request<C>| answer_stream(handler(request.into_inner())));
+            let service =
+                tower::service_fn(move |request: Request<C>| answer_stream(handler(request.into_inner())));
             Box::pin(async move { grpc::<C::Item, C>().server_streaming(service, request).await })
         })
     }
@@ -104,7 +105,8 @@ impl Router {
         self.add(C::NAME, move |request| {
             let handler = handler.clone();
             let service = tower::service_fn(move |request: Request<tonic::Streaming<C::Request>>| {
-                let messages = request.into_inner().map(|message| message.map_err(|status| unreadable(&status)));
+                let messages =
+                    request.into_inner().map(|message| message.map_err(|status| unreadable(&status)));
                 answer_stream(handler(messages.boxed()))
             });
             Box::pin(async move { grpc::<C::Reply, C::Request>().streaming(service, request).await })
@@ -183,7 +185,10 @@ async fn answer_stream<T: 'static>(
 }
 
 fn unreadable(status: &Status) -> Problem {
-    Problem::new(carnax_core::error_code::ErrorCode::Malformed, format!("request stream broke: {}", status.message()))
+    Problem::new(
+        carnax_core::error_code::ErrorCode::Malformed,
+        format!("request stream broke: {}", status.message()),
+    )
 }
 
 #[derive(Clone)]
@@ -226,7 +231,11 @@ impl Connected for Incoming {
 }
 
 impl AsyncRead for Incoming {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }

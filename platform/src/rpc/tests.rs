@@ -52,7 +52,8 @@ impl BidirectionalCall for Echo {
 }
 
 async fn double(request: Double) -> Result<u64, Problem> {
-    let too_large = || Problem::new(ErrorCode::TooLarge, "number is too large").with(|facts| facts.limit = Some(10));
+    let too_large =
+        || Problem::new(ErrorCode::TooLarge, "number is too large").with(|facts| facts.limit = Some(10));
     (request.0 <= 10).then_some(request.0 * 2).ok_or_else(too_large)
 }
 
@@ -85,7 +86,9 @@ async fn every_kind_of_call_reaches_its_handler() {
     let counted: Vec<_> = channel.stream(CountTo(3), DEADLINE).await.unwrap().collect().await;
     let numbers: Vec<u64> = counted.iter().filter_map(|item| item.as_ref().ok().copied()).collect();
     assert_eq!(numbers, [0, 1, 2]);
-    assert!(matches!(counted.last(), Some(Err(CallError::Refused(problem))) if problem.code == ErrorCode::Draining));
+    assert!(
+        matches!(counted.last(), Some(Err(CallError::Refused(problem))) if problem.code == ErrorCode::Draining)
+    );
 
     let words = futures::stream::iter(["a", "b", "c"].map(str::to_owned));
     let echoes: Vec<String> =
