@@ -1,0 +1,119 @@
+//! What can be asked of the state machine, and what it answers.
+
+use std::sync::Arc;
+
+use carnax_core::id::{ClusterId, Incarnation, NodeId, TopicId};
+use carnax_core::metadata::{
+    AlterTopic, CommitSegments, CreateTopic, DeleteTopic, DeletedTopic, OpenSession, SegmentsCommitted,
+    SessionOpened, TopicDescription, TrimPartition, TrimmedPartition,
+};
+use carnax_core::problem::Problem;
+use serde::{Deserialize, Serialize};
+
+/// One change, decided on its own: a refused command leaves no trace and does not disturb its neighbours in the entry.
+///
+/// Variants and fields are only ever added, each addition under a higher [`FeatureLevel`](crate::FeatureLevel).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Opens a session.
+    OpenSession(OpenSession),
+    /// Makes uploaded segments part of the log.
+    CommitSegments(CommitSegments),
+    /// Creates a topic.
+    CreateTopic {
+        /// The id that the topic gets if it is new; made by the proposer.
+        id: TopicId,
+        /// What was asked.
+        request: CreateTopic,
+    },
+    /// Changes a topic.
+    AlterTopic(AlterTopic),
+    /// Deletes a topic.
+    DeleteTopic(DeleteTopic),
+    /// Moves the log start of a partition up.
+    TrimPartition(TrimPartition),
+    /// Begins the life of the cluster: the first command of its log, from the winner of the bootstrap.
+    ///
+    /// Idempotent for the same cluster and disk. The node gets id 1 and votes.
+    Bootstrap {
+        /// The new cluster.
+        cluster: ClusterId,
+        /// The incarnation under which objects are written.
+        incarnation: Incarnation,
+        /// How many voters the bootstrap list asks for, from 1: until so many were reached once, appends are refused.
+        voters_wanted: u32,
+        /// Where the RPC of the bootstrapping node listens.
+        address: String,
+        /// The random number beside its log.
+        disk: u128,
+    },
+    /// Gives a disk its node id. Idempotent for the same disk (whose address may have changed); another disk is another
+    /// node, whatever its address.
+    RegisterNode {
+        /// Where its RPC listens.
+        address: String,
+        /// The random number beside its log.
+        disk: u128,
+    },
+    /// Takes a node off the list. Its id is never given out again.
+    DeregisterNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// Records which nodes vote now; proposed by the leader after each change of Raft's membership.
+    SetVoters {
+        /// All voters, in any order; every one must be registered.
+        voters: Vec<NodeId>,
+    },
+    /// The tick: drops sessions that were idle for too long. Proposed only when [`due`](crate::due) says so.
+    ExpireSessions,
+}
+
+/// The answer to a command that was done: one variant for each command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Command::OpenSession`].
+    SessionOpened(SessionOpened),
+    /// To [`Command::CommitSegments`]; shared with the session that keeps it for a repeat.
+    SegmentsCommitted(Arc<SegmentsCommitted>),
+    /// To [`Command::CreateTopic`].
+    TopicCreated(TopicDescription),
+    /// To [`Command::AlterTopic`].
+    TopicAltered(TopicDescription),
+    /// To [`Command::DeleteTopic`].
+    TopicDeleted(DeletedTopic),
+    /// To [`Command::TrimPartition`].
+    PartitionTrimmed(TrimmedPartition),
+    /// To [`Command::Bootstrap`].
+    Bootstrapped {
+        /// The id of the bootstrapping node: 1.
+        node: NodeId,
+    },
+    /// To [`Command::RegisterNode`].
+    NodeRegistered {
+        /// The id of the disk.
+        node: NodeId,
+        /// The cluster that the node is in now.
+        cluster: ClusterId,
+    },
+    /// To [`Command::DeregisterNode`].
+    NodeDeregistered {
+        /// The id that is gone.
+        node: NodeId,
+    },
+    /// To [`Command::SetVoters`].
+    VotersSet {
+        /// Whether appends are taken: the wanted number of voters was reached, now or before.
+        appends_open: bool,
+    },
+    /// To [`Command::ExpireSessions`].
+    SessionsExpired {
+        /// How many sessions were dropped.
+        count: u64,
+    },
+}
+
+/// What became of a command: done, or refused without side effects.
+pub type Outcome = Result<Reply, Problem>;

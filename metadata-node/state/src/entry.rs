@@ -1,0 +1,125 @@
+//! Entries of the Raft log as bytes.
+//!
+//! | at | bytes | field |
+//! |----|-------|-------|
+//! | 0 | 1 | version = 1 |
+//! | 1 | 4 | CRC32C of everything from byte 5 on, big-endian |
+//! | 5 | … | the [`Entry`] as MessagePack with named fields |
+//!
+//! A node that meets a version, a feature level or a command that it does not know must stop: an entry that is skipped by
+//! one node and applied by another is a forked log.
+
+use carnax_core::limits;
+use carnax_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::command::Command;
+
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 5;
+
+/// What a node must know to apply an entry. New commands and fields raise it; they are proposed only when every node of
+/// the cluster has reached their level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FeatureLevel(pub u32);
+
+impl FeatureLevel {
+    /// The highest level that this build applies.
+    pub const CURRENT: Self = Self(1);
+}
+
+/// One Raft log entry: commands that the proposer grouped; each is decided on its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What a node must know to apply this entry.
+    pub level: FeatureLevel,
+    /// The leader's clock. A time before the state's log time counts as the state's: log time never goes back.
+    pub log_time: Timestamp,
+    /// In the order in which they are decided; may be empty.
+    pub commands: Vec<Command>,
+}
+
+/// Bytes that are no entry, or none that this build may apply.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// Fewer bytes than the header has.
+    #[error("log entry is cut short: {bytes} bytes")]
+    Truncated {
+        /// How many there are.
+        bytes: usize,
+    },
+    /// More bytes than an entry may have.
+    #[error("log entry is too large: {bytes} bytes")]
+    TooLarge {
+        /// How many there are.
+        bytes: usize,
+    },
+    /// An encoding that this build does not know: a newer build wrote it.
+    #[error("log entry has the unknown version {version}")]
+    UnknownVersion {
+        /// The version it claims.
+        version: u8,
+    },
+    /// The bytes are not the ones that were written.
+    #[error("log entry fails its checksum")]
+    Checksum,
+    /// A level that this build does not know: a newer build wrote it.
+    #[error("log entry needs feature level {level:?}, this build has {:?}", FeatureLevel::CURRENT)]
+    UnknownLevel {
+        /// The level it needs.
+        level: FeatureLevel,
+    },
+    /// The checksum is right but the content is not understood, for instance an unknown command.
+    #[error("log entry is not understood")]
+    Content(#[source] rmp_serde::decode::Error),
+    /// Bytes remain behind the content.
+    #[error("log entry has bytes behind its content")]
+    TrailingBytes,
+}
+
+impl Entry {
+    /// The entry as bytes. The same entry always gives the same bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION, 0, 0, 0, 0];
+        rmp_serde::encode::write_named(&mut bytes, self)
+            .expect("commands have no map keys or types that fail");
+        let checksum = crc32c::crc32c(&bytes[HEADER_BYTES..]);
+        bytes[1..HEADER_BYTES].copy_from_slice(&checksum.to_be_bytes());
+        bytes
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// Any: the node that has to apply these bytes must stop.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        if bytes.len() > limits::COMMAND_BYTES_MAX {
+            return Err(EntryError::TooLarge { bytes: bytes.len() });
+        }
+        let Some((header, content)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(EntryError::Truncated { bytes: bytes.len() });
+        };
+        let [version, checksum @ ..] = *header;
+        if version != VERSION {
+            return Err(EntryError::UnknownVersion { version });
+        }
+        if crc32c::crc32c(content) != u32::from_be_bytes(checksum) {
+            return Err(EntryError::Checksum);
+        }
+        // The level first: an entry of a higher one may well hold commands that are not understood.
+        let Leveled { level } = rmp_serde::from_slice(content).map_err(EntryError::Content)?;
+        if level > FeatureLevel::CURRENT {
+            return Err(EntryError::UnknownLevel { level });
+        }
+        let mut rest = content;
+        let entry = rmp_serde::from_read(&mut rest).map_err(EntryError::Content)?;
+        if rest.is_empty() { Ok(entry) } else { Err(EntryError::TrailingBytes) }
+    }
+}
+
+/// As much of an entry as says whether the rest can be read.
+#[derive(Deserialize)]
+struct Leveled {
+    level: FeatureLevel,
+}
