@@ -23,7 +23,8 @@ pub fn check_key(key: &str) -> Result<(), ObjectStoreError> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return invalid("a key has 1 to 768 bytes");
     }
-    if key.chars().any(|character| character.is_control() || character == '\\') {
+    // S3 lists keys in XML, which has no place for two characters that are no control characters.
+    if key.chars().any(|it| it.is_control() || matches!(it, '\\' | '\u{fffe}' | '\u{ffff}')) {
         return invalid("a key has no control character and no backslash");
     }
     for segment in key.split('/') {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::ObjectStoreError;
 use crate::folder::FolderStore;
 use crate::memory::MemoryStore;
+use crate::s3::{S3Settings, S3Store};
 use crate::store::ObjectStore;
 use crate::url::ObjectStoreUrl;
 
@@ -24,10 +25,10 @@ pub async fn open(
     url: &ObjectStoreUrl,
     settings: &ObjectStoreSettings,
 ) -> Result<Arc<dyn ObjectStore>, ObjectStoreError> {
-    let _ = settings;
     match url {
-        ObjectStoreUrl::S3 { .. } => {
-            Err(ObjectStoreError::Misconfigured { detail: "this build has no S3".to_owned(), source: None })
+        ObjectStoreUrl::S3 { bucket, prefix } => {
+            let settings = S3Settings { path_style: settings.s3_path_style, ..S3Settings::default() };
+            Ok(Arc::new(S3Store::open(bucket, prefix, settings).await))
         }
         ObjectStoreUrl::Folder(path) => Ok(Arc::new(FolderStore::open(path).await?)),
         ObjectStoreUrl::Memory { name } => Ok(MemoryStore::named(name)),
