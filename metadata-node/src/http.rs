@@ -1,0 +1,116 @@
+//! The small JSON port beside the RPC: alive, ready, metrics, and the cluster as this node sees it.
+//!
+//! For operators and load balancers: it answers without a quorum, and nothing on it changes anything.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use carnax_core::error_code::ErrorCode;
+use carnax_core::http::content_type;
+use carnax_core::problem::{Problem, ProblemDocument};
+use carnax_platform::network::Listener;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use prometheus::{Encoder, TextEncoder};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::handle::Handle;
+
+/// Connections beyond this wait to be accepted.
+const CONNECTIONS_MAX: usize = 256;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    reasons: Vec<String>,
+}
+
+/// Serves until `shutdown`, then ends idle connections and waits for answers in progress.
+pub(crate) async fn serve(mut listener: Box<dyn Listener>, handle: Handle, shutdown: CancellationToken) {
+    let service = TowerToHyperService::new(router(handle));
+    let connections = TaskTracker::new();
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accept(&mut listener, &room) => accepted,
+        };
+        let (connection, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (service, shutdown) = (service.clone(), shutdown.clone());
+        connections.spawn(async move {
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+            let connection = builder.serve_connection(TokioIo::new(connection), service);
+            tokio::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection broke");
+            }
+            drop(place);
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+type Accepted = (carnax_platform::network::Connection, tokio::sync::OwnedSemaphorePermit);
+
+async fn accept(listener: &mut Box<dyn Listener>, room: &Arc<Semaphore>) -> io::Result<Accepted> {
+    let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let (connection, _) = listener.accept().await?;
+    Ok((connection, place))
+}
+
+fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { Json(serde_json::json!({"alive": true})) }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/v1/cluster", get(|State(handle): State<Handle>| async move { Json(handle.cluster_status()) }))
+        .fallback(|| async { problem(&Problem::new(ErrorCode::RouteNotFound, "no such path on this port")) })
+        .with_state(handle)
+}
+
+async fn ready(State(handle): State<Handle>) -> Response {
+    let reasons = handle.why_not_ready();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { ready: reasons.is_empty(), reasons })).into_response()
+}
+
+async fn metrics(State(handle): State<Handle>) -> Response {
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&handle.gather_metrics(), &mut text) {
+        Ok(()) => ([("content-type", prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => problem(&Problem::new(ErrorCode::Internal, format!("metrics cannot be written: {error}"))),
+    }
+}
+
+fn problem(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let document = ProblemDocument::from_problem(problem, None);
+    (status, [("content-type", content_type::PROBLEM)], Json(document)).into_response()
+}

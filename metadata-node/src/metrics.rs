@@ -1,0 +1,81 @@
+//! The metrics of a metadata node; all their names stand here, their meaning in `docs/metrics.md`.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+
+/// One node's metrics, in a registry of its own: several nodes may live in one process.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) registry: Registry,
+    pub(crate) commit: Histogram,
+    pub(crate) read_index: Histogram,
+    pub(crate) refused: IntCounterVec,
+    pub(crate) leading: IntGauge,
+    pub(crate) term: IntGauge,
+    pub(crate) applied: IntGauge,
+    pub(crate) log_entries: IntGauge,
+    pub(crate) unfinished_fsync_age: IntGauge,
+    pub(crate) clock_offset: IntGauge,
+    pub(crate) topics: IntGauge,
+    pub(crate) partitions: IntGauge,
+    pub(crate) slices: IntGauge,
+    pub(crate) segments: IntGauge,
+    pub(crate) sessions: IntGauge,
+}
+
+impl Metrics {
+    /// # Panics
+    /// If two metrics have one name, which a test would show.
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let gauge = |name, help| {
+            let gauge = IntGauge::new(name, help).expect("metric names are valid");
+            registry.register(Box::new(gauge.clone())).expect("metric names are unique");
+            gauge
+        };
+        let histogram = |name, help| {
+            let buckets = prometheus::exponential_buckets(0.000_25, 2.0, 16).expect("buckets grow");
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets));
+            let histogram = histogram.expect("metric names are valid");
+            registry.register(Box::new(histogram.clone())).expect("metric names are unique");
+            histogram
+        };
+        let refused = Opts::new("carnax_metadata_refused_total", "Calls answered with a problem, by its code.");
+        let refused = IntCounterVec::new(refused, &["code"]).expect("metric names are valid");
+        registry.register(Box::new(refused.clone())).expect("metric names are unique");
+        Self {
+            commit: histogram("carnax_metadata_commit_seconds", "From a proposal to its reply."),
+            read_index: histogram("carnax_metadata_read_index_seconds", "Until a linearizable read may be answered."),
+            leading: gauge("carnax_metadata_leading", "1 while this node leads."),
+            term: gauge("carnax_metadata_term", "The Raft term."),
+            applied: gauge("carnax_metadata_applied_index", "The last Raft log entry that is applied."),
+            log_entries: gauge("carnax_metadata_log_entries", "Raft log entries kept on this disk."),
+            unfinished_fsync_age: gauge(
+                "carnax_metadata_unfinished_fsync_age_milliseconds",
+                "Age of the oldest write to the Raft log that is not durable yet.",
+            ),
+            clock_offset: gauge(
+                "carnax_metadata_clock_offset_milliseconds",
+                "Distance of this node's wall clock from the median of the voters', seen while leading.",
+            ),
+            topics: gauge("carnax_metadata_topics", "Topics in the state."),
+            partitions: gauge("carnax_metadata_partitions", "Partitions in the state."),
+            slices: gauge("carnax_metadata_slices", "Slices in the state."),
+            segments: gauge("carnax_metadata_segments", "Segments in the state."),
+            sessions: gauge("carnax_metadata_sessions", "Open sessions of frontends."),
+            refused,
+            registry,
+        }
+    }
+}
+
+/// A gauge's value: gauges are signed.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A gauge's value, in whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,65 @@
+//! The calls that frontends and other nodes make, each handed to the [`Handle`] as it comes.
+
+use std::time::Duration;
+
+use carnax_core::metadata::{
+    AddNode, AlterTopic, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DescribeCluster, DescribeTopic,
+    ListTopics, OpenSession, PlanFetch, RemoveNode, TransferLeadership, TrimPartition, WatchCommits,
+};
+use carnax_core::problem::Problem;
+use carnax_platform::rpc::Router;
+use futures::stream::{BoxStream, StreamExt};
+
+use crate::handle::Handle;
+
+/// How long a call works on its answer; clients give up later than that, so that they get the reason.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
+
+/// All calls of this node.
+pub(crate) fn router(handle: &Handle) -> Router {
+    let router = queries(Router::new(), handle);
+    let router = commands(router, handle);
+    membership(router, handle)
+}
+
+/// Adds a call that one method of the handle answers.
+macro_rules! unary {
+    ($router:expr, $handle:expr, $request:ty, $method:ident) => {{
+        let handle = $handle.clone();
+        $router.unary(move |request: $request| {
+            let handle = handle.clone();
+            async move { handle.$method(request).await }
+        })
+    }};
+}
+
+fn queries(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, PlanFetch, plan_fetch);
+    let router = unary!(router, handle, DescribeTopic, describe_topic);
+    let router = unary!(router, handle, ListTopics, list_topics);
+    let watching = handle.clone();
+    router.server_stream(move |_: WatchCommits| {
+        let notices: BoxStream<'static, Result<CommitNotice, Problem>> = watching.watch_commits().boxed();
+        async move { Ok(notices) }
+    })
+}
+
+fn commands(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, OpenSession, open_session);
+    let router = unary!(router, handle, CommitSegments, commit_segments);
+    let router = unary!(router, handle, CreateTopic, create_topic);
+    let router = unary!(router, handle, AlterTopic, alter_topic);
+    let router = unary!(router, handle, DeleteTopic, delete_topic);
+    unary!(router, handle, TrimPartition, trim_partition)
+}
+
+fn membership(router: Router, handle: &Handle) -> Router {
+    let describing = handle.clone();
+    let router = router.unary(move |_: DescribeCluster| {
+        let status = describing.cluster_status();
+        async move { Ok(status) }
+    });
+    let router = unary!(router, handle, AddNode, add_node);
+    let router = unary!(router, handle, RemoveNode, remove_node);
+    unary!(router, handle, TransferLeadership, transfer_leadership)
+}
