@@ -69,14 +69,19 @@ pub enum NodeRole {
 
 /// Lets a running, empty node into the cluster: as a learner, and as a voter once it has caught up.
 ///
-/// Sent by the joining node itself, or by an operator. Idempotent for the same disk.
+/// Sent by the joining node itself with its disk, or by an operator without one for a node that has joined as a learner.
+/// Idempotent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddNode {
     /// Where its RPC listens.
     pub address: String,
-    /// A random number that lies beside the node's log: another disk is another node.
-    pub disk: u128,
-    /// Whether it is to vote as soon as it has caught up.
+    /// A random number that lies beside the node's log: another disk is another node. None: the node that runs at the
+    /// address and has joined already.
+    #[serde(default)]
+    pub disk: Option<u128>,
+    /// Whether it is to vote as soon as it has caught up. The nodes of the bootstrap list, and a node that comes back at
+    /// its address with another disk, are promoted without asking.
+    #[serde(default)]
     pub promote: bool,
 }
 
