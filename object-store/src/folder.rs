@@ -206,4 +206,6 @@ fn failed_read(verb: Verb, key: &str, error: io::Error) -> ObjectStoreError {
 }
 
 #[cfg(test)]
+mod crash_test;
+#[cfg(test)]
 mod tests;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aws_config::meta::region::RegionProviderChain;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -73,11 +72,11 @@ pub(super) async fn client(settings: &S3Settings) -> Client {
 }
 
 async fn environment(http: SharedHttpClient) -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .region(RegionProviderChain::default_provider().or_else(REGION_DEFAULT))
-        .load()
-        .await
+    let found = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
+    match found.region() {
+        Some(_) => found,
+        None => found.into_builder().region(Region::from_static(REGION_DEFAULT)).build(),
+    }
 }
 
 fn fixed(http: SharedHttpClient, endpoint: &str, credentials: Credentials) -> SdkConfig {

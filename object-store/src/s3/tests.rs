@@ -184,3 +184,32 @@ async fn an_idle_store_sends_nothing() {
     store.get("k", GetRange::WholeUpTo(1)).await.expect("it was put");
     assert_eq!((server.requests(Operation::Get), server.requests_total()), (1, 2), "a get is one request");
 }
+
+#[tokio::test]
+async fn endpoint_and_credentials_come_from_the_environment_and_no_region_is_needed() {
+    let server = S3TestServer::start().await;
+    let home = tempfile::tempdir().expect("a folder");
+    let output = tokio::process::Command::new(std::env::current_exe().expect("this test's own program"))
+        .args(["--exact", "s3::tests::child_that_puts_with_what_its_environment_says", "--ignored"])
+        .env_clear()
+        .env("HOME", home.path())
+        .env("AWS_ENDPOINT_URL_S3", server.endpoint())
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let output = output.expect("the program runs again");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(server.keys(), ["from/environment/k"]);
+}
+
+#[tokio::test]
+#[ignore = "only in a process with an environment of its own"]
+async fn child_that_puts_with_what_its_environment_says() {
+    let url = format!("s3://{BUCKET}/from/environment").parse().expect("a URL");
+    let settings = crate::ObjectStoreSettings { s3_path_style: true };
+    let store = crate::open(&url, &settings).await.expect("nothing is asked of the bucket");
+    store.put_if_absent("k", payload("x")).await.expect("the environment says where and who");
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use aws_sdk_s3::types::{Delete, Error as KeyError, ObjectIdentifier};
+use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, Error as KeyError, ObjectIdentifier};
 
 use super::S3Store;
 use super::attempt::{Cause, Failed};
@@ -81,6 +81,8 @@ impl S3Store {
             .bucket(&self.bucket)
             .key(self.full_key(key))
             .content_length(length)
+            // Given with its value, so that the SDK does not compute it again; some servers keep it only if it is also named.
+            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
             .checksum_crc32_c(aws_smithy_types::base64::encode(payload.crc32c().to_be_bytes()))
             .body(ByteStream::new(SdkBody::from_body_1_x(ChunkBody::new(payload.clone()))));
         let put = match expected {
