@@ -37,7 +37,7 @@ pub fn murmur2(key: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// The values of Kafka's own `UtilsTest.testMurmur2`.
+    /// The values of Kafka's own `UtilsTest.testMurmur2`, and others that its clients agree on.
     #[test]
     fn hashes_are_those_of_kafka() {
         for (key, hash) in [
@@ -47,6 +47,10 @@ mod tests {
             ("a-little-bit-longer-string", -1_486_304_829),
             ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
             ("abc", 479_470_107),
+            ("", 275_646_681),
+            ("string-f-24-chars-length", 124_730_809),
+            ("string-fo-25-chars-length", 1_269_511_650),
+            ("string-foo-26-chars-length", 119_165_628),
         ] {
             assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");
         }
