@@ -1,0 +1,120 @@
+//! The pipelined stream of appends to one follower.
+//!
+//! Requests are taken from openraft only while it polls the replies, and never after it has dropped them: what is taken
+//! counts as sent, and a new stream starts from what was answered.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use carnax_core::id::NodeId;
+use carnax_platform::rpc::{Channel, ReplyStream};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use openraft::errors::{NetworkError, RPCError};
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::client::failed;
+use super::envelope::{Desk, Envelope};
+use super::messages::Append;
+use crate::types::Types;
+
+/// Requests that may be on their way.
+const PIPELINE_MAX: usize = 64;
+
+type Request = AppendEntriesRequest<Types>;
+type Reply = Result<StreamAppendResult<Types>, RPCError<Types>>;
+
+/// Sends the requests and gives the replies in their order. Ends with the requests, or with an error if the follower says
+/// nothing for `idle_max` while a request waits.
+pub(super) async fn stream(
+    channel: &Channel,
+    desk: &Desk,
+    target: NodeId,
+    requests: impl Stream<Item = Request> + Send + Unpin + 'static,
+    idle_max: Duration,
+) -> Result<BoxStream<'static, Reply>, RPCError<Types>> {
+    let (sender, receiver) = mpsc::channel(PIPELINE_MAX);
+    let replies = channel.bidirectional::<Append>(ReceiverStream::new(receiver), idle_max).await.map_err(failed)?;
+    let pipeline = Pipeline {
+        desk: desk.clone(),
+        target,
+        requests,
+        sender: Some(sender),
+        replies,
+        waiting: VecDeque::new(),
+        idle_max,
+    };
+    Ok(stream::unfold(Some(pipeline), |pipeline| async move {
+        let mut pipeline = pipeline?;
+        let reply = pipeline.next_reply().await?;
+        let goes_on = matches!(reply, Ok(Ok(_)));
+        Some((reply, goes_on.then_some(pipeline)))
+    })
+    .boxed())
+}
+
+struct Pipeline<S> {
+    desk: Desk,
+    target: NodeId,
+    requests: S,
+    /// Gone once all requests are sent.
+    sender: Option<mpsc::Sender<Envelope<Request>>>,
+    replies: ReplyStream<Envelope<StreamAppendResult<Types>>>,
+    /// When each request that has no reply yet was sent.
+    waiting: VecDeque<Instant>,
+    idle_max: Duration,
+}
+
+impl<S: Stream<Item = Request> + Unpin> Pipeline<S> {
+    /// Sends requests until a reply comes; `None` when all are answered.
+    async fn next_reply(&mut self) -> Option<Reply> {
+        loop {
+            let idle_max = self.idle_max;
+            let deadline = self.waiting.front().map(|sent| *sent + idle_max);
+            let may_send = self.waiting.len() < PIPELINE_MAX && self.sender.is_some();
+            if self.sender.is_none() && self.waiting.is_empty() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                reply = self.replies.next() => return Some(self.replied(reply)),
+                request = self.requests.next(), if may_send => self.send(request),
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return Some(Err(broken(format!("no reply within {idle_max:?}"))));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, request: Option<Request>) {
+        let sent = request.is_some_and(|request| {
+            let envelope = self.desk.seal(self.target, request);
+            // There is room: no more requests than it holds are without a reply. If the transport is gone, so are the
+            // replies, and they tell.
+            self.sender.as_ref().is_some_and(|sender| sender.try_send(envelope).is_ok())
+        });
+        if sent {
+            self.waiting.push_back(Instant::now());
+        } else {
+            self.sender = None;
+        }
+    }
+
+    fn replied(
+        &mut self,
+        reply: Option<Result<Envelope<StreamAppendResult<Types>>, carnax_platform::rpc::CallError>>,
+    ) -> Reply {
+        let Some(reply) = reply else { return Err(broken("the follower ended the stream".to_owned())) };
+        let (_, result) = self.desk.open(reply.map_err(failed)?).map_err(|problem| failed(problem.into()))?;
+        if self.waiting.pop_front().is_none() {
+            return Err(broken("a reply without a request".to_owned()));
+        }
+        Ok(result)
+    }
+}
+
+fn broken(why: String) -> RPCError<Types> {
+    RPCError::Network(NetworkError::from_string(why))
+}

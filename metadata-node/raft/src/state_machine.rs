@@ -1,0 +1,203 @@
+//! Applies committed entries to the state and shows it to readers.
+//!
+//! `apply` never waits for a disk, a lock that anyone holds for long, or a task. A snapshot is a clone of the state (cheap:
+//! persistent maps) that a blocking thread writes while entries go on being applied.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use carnax_core::id::LogIndex;
+use carnax_core::time::Timestamp;
+use carnax_metadata_state::{Entry, Outcome, State};
+use futures::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::{broadcast, watch};
+
+use crate::snapshot_store::{SnapshotData, SnapshotStore};
+use crate::types::{
+    LogId, Outcomes, RaftPayload, Snapshot, SnapshotMeta, StoredMembership, Types, invalid_data,
+};
+
+/// Entries that a slow follower of [`AppliedEntry`]s may be behind before it is told that it lags.
+const FEED_ENTRIES_MAX: usize = 1_024;
+
+/// The state at one moment.
+#[derive(Debug, Clone)]
+pub struct StateView {
+    /// What commands have made of it.
+    pub state: State,
+    /// The last entry that is in it; 0 if there is none.
+    pub applied: LogIndex,
+}
+
+/// An entry that was applied just now.
+#[derive(Debug, Clone)]
+pub struct AppliedEntry {
+    /// Where it stands in the log.
+    pub index: LogIndex,
+    /// When the leader stamped it.
+    pub log_time: Timestamp,
+    /// What came of its commands, in order.
+    pub outcomes: Arc<Vec<Outcome>>,
+}
+
+/// What the rest of the node sees of the state machine. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Watches {
+    pub(crate) view: watch::Receiver<Arc<StateView>>,
+    pub(crate) feed: broadcast::Sender<AppliedEntry>,
+    /// Bytes of log applied since the last snapshot.
+    pub(crate) log_bytes: watch::Receiver<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct StateMachine {
+    state: State,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    snapshot: Newest,
+    store: SnapshotStore,
+    view: watch::Sender<Arc<StateView>>,
+    feed: broadcast::Sender<AppliedEntry>,
+    log_bytes: watch::Sender<u64>,
+}
+
+impl StateMachine {
+    /// Starts from the newest snapshot. Blocks.
+    pub(crate) fn open(store: SnapshotStore) -> io::Result<(Self, Watches)> {
+        let view = watch::Sender::new(Arc::new(StateView { state: State::default(), applied: LogIndex(0) }));
+        let feed = broadcast::Sender::new(FEED_ENTRIES_MAX);
+        let log_bytes = watch::Sender::new(0);
+        let readers =
+            Watches { view: view.subscribe(), feed: feed.clone(), log_bytes: log_bytes.subscribe() };
+        let (state, applied, membership, snapshot) = match store.load()? {
+            Some((meta, state, data)) => {
+                (state, meta.last_log_id, meta.last_membership.clone(), Some((meta, data)))
+            }
+            None => Default::default(),
+        };
+        let snapshot = Newest(Arc::new(Mutex::new(snapshot)));
+        let machine = Self { state, applied, membership, snapshot, store, view, feed, log_bytes };
+        machine.publish();
+        Ok((machine, readers))
+    }
+
+    fn publish(&self) {
+        let applied = LogIndex(self.applied.map_or(0, |id| id.index));
+        self.view.send_replace(Arc::new(StateView { state: self.state.clone(), applied }));
+    }
+
+    /// Applies one entry.
+    ///
+    /// # Errors
+    /// If the entry cannot be read: written by a newer version, or damaged. The node stops rather than skip it.
+    fn apply_one(&mut self, id: LogId, payload: RaftPayload) -> io::Result<Outcomes> {
+        let mut outcomes = Outcomes::default();
+        match payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(id), membership);
+            }
+            EntryPayload::Normal(encoded) => {
+                let entry = Entry::decode(&encoded.0)
+                    .map_err(|error| invalid_data(format!("entry {id} cannot be applied: {error}")))?;
+                let index = LogIndex(id.index);
+                outcomes = Outcomes(Arc::new(self.state.apply(index, &entry)));
+                if self.feed.receiver_count() > 0 {
+                    let (log_time, outcomes) = (entry.log_time, Arc::clone(&outcomes.0));
+                    // Fails if the last receiver has just gone.
+                    let _ = self.feed.send(AppliedEntry { index, log_time, outcomes });
+                }
+                self.log_bytes.send_modify(|bytes| *bytes += encoded.0.len() as u64);
+            }
+        }
+        self.applied = Some(id);
+        Ok(outcomes)
+    }
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        let mut answers = Vec::new();
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let outcomes = self.apply_one(entry.log_id, entry.payload)?;
+            answers.extend(responder.map(|responder| (responder, outcomes)));
+        }
+        // Readers see the entries before their proposers hear of them.
+        self.publish();
+        for (responder, outcomes) in answers {
+            responder.send(outcomes);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        self.log_bytes.send_replace(0);
+        let (store, newest) = (self.store.clone(), self.snapshot.clone());
+        SnapshotBuilder { store, newest, meta, state: self.state.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
+        let (state, data) = self.store.install(meta.clone(), data).await?;
+        self.state = state;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.snapshot.offer(meta, data);
+        self.log_bytes.send_replace(0);
+        self.publish();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        Ok(self.snapshot.get())
+    }
+}
+
+/// Writes one snapshot.
+#[derive(Debug)]
+pub(crate) struct SnapshotBuilder {
+    store: SnapshotStore,
+    newest: Newest,
+    meta: SnapshotMeta,
+    state: State,
+}
+
+impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let data = self.store.save(self.meta.clone(), self.state.clone()).await?;
+        self.newest.offer(&self.meta, data.clone());
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
+    }
+}
+
+/// The newest snapshot: a builder and an installation may finish in any order. Clones share it.
+#[derive(Debug, Clone)]
+struct Newest(Arc<Mutex<Option<(SnapshotMeta, SnapshotData)>>>);
+
+impl Newest {
+    fn offer(&self, meta: &SnapshotMeta, data: SnapshotData) {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.as_ref().is_none_or(|(before, _)| before.last_log_id <= meta.last_log_id) {
+            *newest = Some((meta.clone(), data));
+        }
+    }
+
+    fn get(&self) -> Option<Snapshot> {
+        let newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.clone().map(|(meta, snapshot)| Snapshot { meta, snapshot })
+    }
+}
