@@ -35,3 +35,6 @@ pub use runtime::seed_elections;
 pub use settings::{Components, RaftSettings, Stamp, Storage};
 pub use state_machine::{AppliedEntry, StateView};
 pub use status::{Leadership, Member, RaftStatus, Role};
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,8 @@ mod flushes;
 mod memory;
 mod record;
 
-pub use disk::OpenLogError;
 pub(crate) use disk::DiskLog;
+pub use disk::OpenLogError;
 pub use disk_id::{DiskIdentity, DiskIdentityError};
 pub(crate) use flushes::Flushes;
 pub use memory::MemoryDisk;

@@ -87,7 +87,10 @@ pub(crate) async fn transfer(raft: &Raft, to: Option<NodeId>, deadline: Duration
     if target == this {
         return Ok(NodeId(this));
     }
-    raft.trigger().transfer_leader(target).await.map_err(|fatal| Problem::new(ErrorCode::Unavailable, fatal))?;
+    raft.trigger()
+        .transfer_leader(target)
+        .await
+        .map_err(|fatal| Problem::new(ErrorCode::Unavailable, fatal))?;
     let handed_over = |metrics: &RaftMetrics<Types>| metrics.current_leader == Some(target);
     let waited = raft.wait(Some(deadline)).metrics(handed_over, "leadership is handed over").await;
     waited.map(|_| NodeId(target)).map_err(|_| {
@@ -120,7 +123,8 @@ async fn apply(
         Precondition::CommittedLeaderId { committed_leader_id: leader.to_committed_leader_id() },
         Precondition::LastMembershipLogId { last_membership_log_id: *before.log_id() },
     ];
-    let changed = tokio::time::timeout(deadline, raft.change_membership_if(change, false, preconditions)).await;
+    let changed =
+        tokio::time::timeout(deadline, raft.change_membership_if(change, false, preconditions)).await;
     match changed {
         Ok(Ok(response)) => verify(&response, wanted),
         Ok(Err(error)) => Err(refused(error)),
@@ -135,7 +139,8 @@ fn verify(
     response: &ClientWriteResponse<Types>,
     wanted: impl Fn(&StoredMembership) -> bool,
 ) -> Result<(), Problem> {
-    let after = response.membership.clone().map(|members| StoredMembership::new(Some(response.log_id), members));
+    let after =
+        response.membership.clone().map(|members| StoredMembership::new(Some(response.log_id), members));
     if after.as_ref().is_some_and(wanted) {
         return Ok(());
     }

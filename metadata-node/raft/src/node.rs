@@ -240,7 +240,11 @@ impl RaftNode {
     ///
     /// # Errors
     /// `not_leader`, `no_quorum`, `node_not_found`, `unavailable` (it did not take over in time; it still may).
-    pub async fn transfer_leadership(&self, to: Option<NodeId>, deadline: Duration) -> Result<NodeId, Problem> {
+    pub async fn transfer_leadership(
+        &self,
+        to: Option<NodeId>,
+        deadline: Duration,
+    ) -> Result<NodeId, Problem> {
         membership::transfer(&self.0.raft, to, deadline).await
     }
 

@@ -60,12 +60,18 @@ impl Reader {
             let view = view.wait_for(|view| view.applied >= index).await.map_err(|_| stopped())?;
             Ok(Arc::clone(&view))
         };
-        let late = |_| Problem::new(ErrorCode::NoQuorum, format!("no quorum answered a read within {deadline:?}"));
+        let late =
+            |_| Problem::new(ErrorCode::NoQuorum, format!("no quorum answered a read within {deadline:?}"));
         tokio::time::timeout(deadline, read).await.map_err(late)?
     }
 }
 
-async fn serve(raft: Raft, connections: Connections, mut queue: mpsc::Receiver<Answer>, stop: CancellationToken) {
+async fn serve(
+    raft: Raft,
+    connections: Connections,
+    mut queue: mpsc::Receiver<Answer>,
+    stop: CancellationToken,
+) {
     let mut rounds = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -118,7 +124,9 @@ async fn read_index(raft: &Raft, connections: &Connections) -> Result<LogIndex, 
 pub(crate) async fn leader_read_index(raft: &Raft) -> Result<u64, Problem> {
     match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
         Ok(linearizer) => Ok(linearizer.read_log_id().index()),
-        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => Err(not_leader(&forward)),
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+            Err(not_leader(&forward))
+        }
         Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(missing))) => {
             Err(Problem::new(ErrorCode::NoQuorum, missing))
         }

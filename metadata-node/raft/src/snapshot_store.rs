@@ -199,7 +199,8 @@ fn open_file(path: PathBuf) -> io::Result<SnapshotData> {
 }
 
 fn newest(directory: &Path) -> io::Result<Option<PathBuf>> {
-    let paths = files(directory)?.into_iter().filter(|(_, name)| name.ends_with(SUFFIX)).map(|(path, _)| path);
+    let paths =
+        files(directory)?.into_iter().filter(|(_, name)| name.ends_with(SUFFIX)).map(|(path, _)| path);
     Ok(paths.max())
 }
 

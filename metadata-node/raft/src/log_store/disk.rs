@@ -177,7 +177,10 @@ impl RaftLogReader<Types> for DiskLog {
         self.read(&(start..end), READ_BYTES_MAX)
     }
 
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -231,7 +234,8 @@ impl RaftLogStorage<Types> for DiskLog {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let records = entries.into_iter().map(|entry| (WalLogId::from(&entry.log_id), WalPayload(entry.payload)));
+        let records =
+            entries.into_iter().map(|entry| (WalLogId::from(&entry.log_id), WalPayload(entry.payload)));
         let mut log = self.lock();
         log.append(records)?;
         let listener = Listener::Append(callback);

@@ -69,8 +69,7 @@ impl DiskIdentity {
                 Ok(Self { directory: directory.to_owned(), disk, node })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let fresh =
-                    Self { directory: directory.to_owned(), disk: entropy.next_u128(), node: None };
+                let fresh = Self { directory: directory.to_owned(), disk: entropy.next_u128(), node: None };
                 fresh.write().map_err(refused)?;
                 Ok(fresh)
             }

@@ -235,7 +235,10 @@ impl RaftLogReader<Types> for MemoryLog {
         Ok(self.read(&(start..end), READ_BYTES_MAX))
     }
 
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {

@@ -82,11 +82,7 @@ impl Encode for WalLogId {
 
 impl Decode for WalLogId {
     fn decode<R: Read>(mut from: R) -> io::Result<Self> {
-        Ok(Self {
-            term: read_u64(&mut from)?,
-            node: read_u64(&mut from)?,
-            index: read_u64(&mut from)?,
-        })
+        Ok(Self { term: read_u64(&mut from)?, node: read_u64(&mut from)?, index: read_u64(&mut from)? })
     }
 }
 
@@ -159,7 +155,9 @@ impl Decode for WalPayload {
     fn decode<R: Read>(mut from: R) -> io::Result<Self> {
         let [version, kind] = read_bytes(&mut from)?;
         if version != VERSION {
-            return Err(invalid_data(format!("log record has version {version}, this build reads {VERSION}")));
+            return Err(invalid_data(format!(
+                "log record has version {version}, this build reads {VERSION}"
+            )));
         }
         let length = u32::from_be_bytes(read_bytes(&mut from)?);
         if length as usize > COMMAND_BYTES_MAX {

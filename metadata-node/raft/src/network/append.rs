@@ -36,7 +36,10 @@ pub(super) async fn stream(
     idle_max: Duration,
 ) -> Result<BoxStream<'static, Reply>, RPCError<Types>> {
     let (sender, receiver) = mpsc::channel(PIPELINE_MAX);
-    let replies = channel.bidirectional::<Append>(ReceiverStream::new(receiver), idle_max).await.map_err(failed)?;
+    let replies = channel
+        .bidirectional::<Append>(ReceiverStream::new(receiver), idle_max)
+        .await
+        .map_err(|error| failed(&error))?;
     let pipeline = Pipeline {
         desk: desk.clone(),
         target,
@@ -107,7 +110,10 @@ impl<S: Stream<Item = Request> + Unpin> Pipeline<S> {
         reply: Option<Result<Envelope<StreamAppendResult<Types>>, carnax_platform::rpc::CallError>>,
     ) -> Reply {
         let Some(reply) = reply else { return Err(broken("the follower ended the stream".to_owned())) };
-        let (_, result) = self.desk.open(reply.map_err(failed)?).map_err(|problem| failed(problem.into()))?;
+        let (_, result) = self
+            .desk
+            .open(reply.map_err(|error| failed(&error))?)
+            .map_err(|problem| failed(&problem.into()))?;
         if self.waiting.pop_front().is_none() {
             return Err(broken("a reply without a request".to_owned()));
         }

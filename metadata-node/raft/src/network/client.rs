@@ -56,10 +56,9 @@ impl Connections {
         address: &str,
         deadline: Duration,
     ) -> Result<LogIndex, CallError> {
-        let channel = self.channel(leader, address, Kind::Urgent).map_err(|error| CallError::NotSent {
-            address: address.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let channel = self
+            .channel(leader, address, Kind::Urgent)
+            .map_err(|error| CallError::NotSent { address: address.to_owned(), reason: error.to_string() })?;
         let reply = channel.call(ReadIndex(self.desk.seal(leader, ())), deadline).await?;
         Ok(self.desk.open(reply)?.1)
     }
@@ -79,7 +78,12 @@ impl RaftNetworkFactory<Types> for Connections {
     type Network = Peers;
 
     async fn new_client(&mut self, target: u64, peer: &Peer) -> Peers {
-        Peers { connections: self.clone(), target: NodeId(target), address: peer.address.clone(), kind: Kind::Append }
+        Peers {
+            connections: self.clone(),
+            target: NodeId(target),
+            address: peer.address.clone(),
+            kind: Kind::Append,
+        }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, peer: &Peer) -> Peers {
@@ -111,8 +115,12 @@ impl Peers {
     where
         C: Call<Reply = Envelope<R>>,
     {
-        let reply = self.channel(Kind::Urgent)?.call(call, option.soft_ttl()).await.map_err(failed)?;
-        self.connections.desk.open(reply).map(|(_, body)| body).map_err(|problem| failed(problem.into()))
+        let reply = self
+            .channel(Kind::Urgent)?
+            .call(call, option.soft_ttl())
+            .await
+            .map_err(|error| failed(&error))?;
+        self.connections.desk.open(reply).map(|(_, body)| body).map_err(|problem| failed(&problem.into()))
     }
 
     fn seal<T>(&self, body: T) -> Envelope<T> {
@@ -121,10 +129,10 @@ impl Peers {
 }
 
 /// What openraft makes of a failure: it backs off from a peer that cannot be reached, and tries again at once otherwise.
-pub(super) fn failed(error: CallError) -> RPCError<Types> {
+pub(super) fn failed(error: &CallError) -> RPCError<Types> {
     match error {
-        CallError::NoAnswer { .. } => RPCError::Network(NetworkError::new(&error)),
-        CallError::NotSent { .. } | CallError::Refused(_) => RPCError::Unreachable(Unreachable::new(&error)),
+        CallError::NoAnswer { .. } => RPCError::Network(NetworkError::new(error)),
+        CallError::NotSent { .. } | CallError::Refused(_) => RPCError::Unreachable(Unreachable::new(error)),
     }
 }
 
@@ -143,7 +151,10 @@ impl RaftNetworkV2<Types> for Peers {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
@@ -181,7 +192,8 @@ impl RaftNetworkV2<Types> for Peers {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let channel = self.channel(Kind::Snapshot)?;
-        let send = snapshot::send(&channel, &self.connections.desk, self.target, vote, snapshot, option.soft_ttl());
+        let send =
+            snapshot::send(&channel, &self.connections.desk, self.target, vote, snapshot, option.soft_ttl());
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),

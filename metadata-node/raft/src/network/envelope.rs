@@ -60,7 +60,10 @@ impl Desk {
             return refuse(format!("message of protocol {}, this node speaks {PROTOCOL}", envelope.protocol));
         }
         if envelope.cluster != self.cluster {
-            return refuse(format!("message of cluster {}, this node is of {}", envelope.cluster, self.cluster));
+            return refuse(format!(
+                "message of cluster {}, this node is of {}",
+                envelope.cluster, self.cluster
+            ));
         }
         if envelope.to != self.node {
             return refuse(format!("message for node {}, this is node {}", envelope.to, self.node));

@@ -27,21 +27,28 @@ pub(crate) fn router(raft: &Raft, desk: &Desk, store: &SnapshotStore) -> Router 
     let calls = Calls { raft: raft.clone(), desk: desk.clone() };
     let (append, install) = (calls.clone(), (calls.clone(), store.clone()));
     Router::new()
-        .unary(calls.handle(|call: Heartbeat| call.0, |raft, rpc| async move {
-            raft.append_entries(rpc).await.map_err(|error| stopped(&error))
-        }))
-        .unary(calls.handle(|call: RequestVote| call.0, |raft, rpc| async move {
-            raft.vote(rpc).await.map_err(|error| stopped(&error))
-        }))
-        .unary(calls.handle(|call: RequestPreVote| call.0, |raft, rpc| async move {
-            raft.pre_vote(rpc).await.map_err(|error| stopped(&error))
-        }))
-        .unary(calls.handle(|call: TransferLeader| call.0, |raft, request| async move {
-            raft.handle_transfer_leader(request).await.map_err(|error| stopped(&error))
-        }))
-        .unary(calls.handle(|call: ReadIndex| call.0, |raft, ()| async move {
-            leader_read_index(&raft).await.map(LogIndex)
-        }))
+        .unary(calls.handle(
+            |call: Heartbeat| call.0,
+            |raft, rpc| async move { raft.append_entries(rpc).await.map_err(|error| stopped(&error)) },
+        ))
+        .unary(calls.handle(
+            |call: RequestVote| call.0,
+            |raft, rpc| async move { raft.vote(rpc).await.map_err(|error| stopped(&error)) },
+        ))
+        .unary(calls.handle(
+            |call: RequestPreVote| call.0,
+            |raft, rpc| async move { raft.pre_vote(rpc).await.map_err(|error| stopped(&error)) },
+        ))
+        .unary(calls.handle(
+            |call: TransferLeader| call.0,
+            |raft, request| async move {
+                raft.handle_transfer_leader(request).await.map_err(|error| stopped(&error))
+            },
+        ))
+        .unary(calls.handle(
+            |call: ReadIndex| call.0,
+            |raft, ()| async move { leader_read_index(&raft).await.map(LogIndex) },
+        ))
         .bidirectional::<Append, _, _>(move |requests| {
             let calls = append.clone();
             async move { Ok(calls.append(requests)) }
@@ -70,7 +77,11 @@ impl Calls {
         &self,
         take: impl Fn(C) -> Envelope<Q> + Clone + Send + Sync + 'static,
         answer: impl Fn(Raft, Q) -> F + Clone + Send + Sync + 'static,
-    ) -> impl Fn(C) -> futures::future::BoxFuture<'static, Result<Envelope<R>, Problem>> + Clone + Send + Sync + 'static
+    ) -> impl Fn(C) -> futures::future::BoxFuture<'static, Result<Envelope<R>, Problem>>
+    + Clone
+    + Send
+    + Sync
+    + 'static
     where
         C: Call<Reply = Envelope<R>>,
         Q: Send + 'static,
@@ -95,7 +106,8 @@ impl Calls {
     ) -> BoxStream<'static, Result<Envelope<StreamAppendResult<Types>>, Problem>> {
         let (refused, refusal) = oneshot::channel();
         let leader = Arc::new(AtomicU64::new(0));
-        let input = Input { requests, refused: Some(refused), desk: self.desk.clone(), leader: Arc::clone(&leader) };
+        let input =
+            Input { requests, refused: Some(refused), desk: self.desk.clone(), leader: Arc::clone(&leader) };
         let opened = stream::unfold(input, |mut input| async move { Some((input.next().await?, input)) });
         let desk = self.desk;
         let replies = self.raft.stream_append(opened).map(move |result| {

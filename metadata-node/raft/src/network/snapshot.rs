@@ -36,13 +36,15 @@ pub(super) async fn send(
         parts.map(move |part| desk.seal(target, part))
     };
     let exchange = async {
-        let mut replies = channel.bidirectional::<SendSnapshot>(sealed, deadline).await.map_err(failed)?;
+        let mut replies =
+            channel.bidirectional::<SendSnapshot>(sealed, deadline).await.map_err(|error| failed(&error))?;
         let ended = || NetworkError::from_string("the follower gave no answer to a snapshot");
-        let reply = replies.next().await.ok_or_else(ended)?.map_err(failed)?;
-        let (_, response) = desk.open(reply).map_err(|problem| failed(problem.into()))?;
+        let reply = replies.next().await.ok_or_else(ended)?.map_err(|error| failed(&error))?;
+        let (_, response) = desk.open(reply).map_err(|problem| failed(&problem.into()))?;
         Ok::<_, RPCError<Types>>(response)
     };
-    let late = |_| RPCError::from(NetworkError::from_string(format!("snapshot not installed within {deadline:?}")));
+    let late =
+        |_| RPCError::from(NetworkError::from_string(format!("snapshot not installed within {deadline:?}")));
     Ok(tokio::time::timeout(deadline, exchange).await.map_err(late)??)
 }
 
@@ -74,12 +76,14 @@ pub(super) async fn receive(
     mut parts: RequestStream<Envelope<SnapshotPart>>,
 ) -> Result<Envelope<SnapshotResponse<Types>>, Problem> {
     let malformed = |why: String| Problem::new(ErrorCode::Malformed, why);
-    let failed = |error: std::io::Error| Problem::new(ErrorCode::Unavailable, format!("snapshot not stored: {error}"));
+    let failed = |error: &std::io::Error| {
+        Problem::new(ErrorCode::Unavailable, format!("snapshot not stored: {error}"))
+    };
     let first = parts.next().await.ok_or_else(|| malformed("a snapshot without a head".to_owned()))??;
     let (leader, SnapshotPart::Head { vote, meta, bytes }) = desk.open(first)? else {
         return Err(malformed("a snapshot begins with its head".to_owned()));
     };
-    let mut incoming = store.receive().await.map_err(failed)?;
+    let mut incoming = store.receive().await.map_err(|error| failed(&error))?;
     let mut received = 0;
     while let Some(part) = parts.next().await {
         let (_, SnapshotPart::Chunk(chunk)) = desk.open(part?)? else {
@@ -89,12 +93,12 @@ pub(super) async fn receive(
         if received > bytes {
             return Err(malformed(format!("a snapshot of {bytes} bytes has more")));
         }
-        incoming.write(chunk).await.map_err(failed)?;
+        incoming.write(chunk).await.map_err(|error| failed(&error))?;
     }
     if received != bytes {
         return Err(malformed(format!("a snapshot of {bytes} bytes ended after {received}")));
     }
-    let snapshot = incoming.finish().await.map_err(failed)?;
+    let snapshot = incoming.finish().await.map_err(|error| failed(&error))?;
     let response = raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await;
     let response = response.map_err(|fatal| super::server::stopped(&fatal))?;
     Ok(desk.seal(leader, response))

@@ -1,0 +1,88 @@
+//! What happens to clusters.
+
+use carnax_core::error_code::{ErrorCode, SideEffects};
+
+use super::cluster::{DEADLINE, Rack, leader, propose_somehow, retry, wait_until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_elect_propose_apply_and_read() {
+    let rack = Rack::new();
+    let nodes = rack.cluster().await;
+    let leading = leader(&nodes).await;
+    let mut watched = nodes[2].raft.watch_applied();
+    let mut last = leading.propose("first").await.unwrap();
+    for number in 0..20 {
+        let next = leading.propose(&number.to_string()).await.unwrap();
+        assert!(next.index > last.index && next.log_time > last.log_time);
+        last = next;
+    }
+    for node in &nodes {
+        let view = node.raft.linearizable(DEADLINE).await.unwrap();
+        assert!(view.applied >= last.index, "node {} shows what was acknowledged", node.raft.id());
+    }
+    assert!(watched.recv().await.unwrap().index <= last.index);
+
+    let follower = nodes.iter().find(|node| !node.raft.leadership().leads).unwrap();
+    let refused = follower.propose("not here").await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotLeader);
+    assert_eq!(refused.facts.leader_address.as_deref(), Some(leading.address.as_str()));
+    assert!(leading.raft.peer_clocks().len() >= 2, "clocks are exchanged");
+    assert_eq!(leading.raft.status().members.iter().filter(|member| member.voter).count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_survives_its_leader_and_takes_it_back() {
+    let rack = Rack::new();
+    let mut nodes = rack.cluster().await;
+    let before = leader(&nodes).await.propose("before").await.unwrap();
+    let position = nodes.iter().position(|node| node.raft.leadership().leads).unwrap();
+    let old = nodes.remove(position);
+    let (id, address) = (old.raft.id().0, old.address.clone());
+    old.kill().await;
+
+    let after = propose_somehow(&nodes, "after").await;
+    assert!(after.index > before.index);
+    let back = rack.start_at(id, &address).await;
+    nodes.push(back);
+    let view = retry("the node that came back reads", || nodes[2].raft.linearizable(DEADLINE)).await;
+    assert!(view.applied >= after.index);
+
+    let mut places = Vec::new();
+    for node in nodes.drain(..) {
+        places.push((node.raft.id().0, node.address.clone()));
+        node.kill().await;
+    }
+    for (id, address) in places {
+        nodes.push(rack.start_at(id, &address).await);
+    }
+    let again = propose_somehow(&nodes, "again").await;
+    assert!(again.index > after.index, "the whole cluster restarted with its log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minority_fails_retryably_and_shows_nothing_uncommitted() {
+    let rack = Rack::new();
+    let nodes = rack.cluster().await;
+    let old = leader(&nodes).await;
+    let committed = old.propose("committed").await.unwrap();
+    old.isolate();
+
+    let (written, read) = tokio::join!(old.propose("lost"), old.raft.linearizable(DEADLINE));
+    let written = written.unwrap_err();
+    let read = read.unwrap_err();
+    assert!(written.code.retryable() && read.code.retryable(), "{written} {read}");
+    assert_eq!(read.code.side_effects(), SideEffects::None);
+    assert_eq!(
+        old.raft.state().applied,
+        committed.index,
+        "the isolated leader shows what was committed, no more"
+    );
+
+    let others: Vec<_> = nodes.iter().filter(|node| node.raft.id() != old.raft.id()).collect();
+    wait_until("the majority has a leader", || others.iter().any(|node| node.raft.leadership().leads)).await;
+    let leading = others.iter().find(|node| node.raft.leadership().leads).unwrap();
+    let after = retry("the majority writes", || leading.propose("after")).await;
+    old.reconnect();
+    let view = retry("the old leader reads again", || old.raft.linearizable(DEADLINE)).await;
+    assert!(view.applied >= after.index);
+}
