@@ -12,6 +12,7 @@
 //! what is acknowledged survives a loss of power. Files under `incoming` that no process can be writing any more are removed
 //! when the folder is opened.
 
+mod incoming;
 mod listing;
 mod publish;
 

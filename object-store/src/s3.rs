@@ -83,6 +83,7 @@ impl S3Store {
                 return Tried { doubtful: doubtful || failed.may_have_happened, result: Err(failed) };
             };
             doubtful |= failed.may_have_happened;
+            tracing::debug!(%failed, ?pause, "an S3 request is tried again");
             tokio::time::sleep(pause).await;
         }
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::incoming::{Incoming, clean};
 use super::version_of;
 use crate::error::{ObjectStoreError, Said};
 use crate::key::{Version, check_key};
@@ -17,15 +17,10 @@ use crate::store::Verb;
 
 /// Within the root; no key can name it.
 const OWN_FOLDER: &str = ".carnax";
-/// An unpublished file so old belongs to no living write: whoever wrote it has given up long before.
-const STALE_AGE: Duration = Duration::from_secs(60 * 60);
 /// How long a change waits for those of other processes.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Folders remembered as synced; beyond it they are forgotten and synced again.
 const SYNCED_FOLDERS_MAX: usize = 100_000;
-
-/// Numbers the unpublished files of this process, over all the stores that it has open.
-static NEXT_INCOMING: AtomicU64 = AtomicU64::new(0);
 
 /// The folder, open for writing.
 #[derive(Debug)]
@@ -82,7 +77,7 @@ impl Publisher {
                 self.sync_parent(&target).map_err(|error| unknown(verb, key, &error))?;
                 Ok(incoming.version.clone())
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !target.is_dir() => {
                 // Whoever is told that the object exists may act on it, so it has to be there after a loss of power too.
                 self.sync_parent(&target).map_err(before)?;
                 Err(match verb {
@@ -90,7 +85,11 @@ impl Publisher {
                     _ => ObjectStoreError::already_exists(key),
                 })
             }
-            Err(error) => Err(before(error)),
+            Err(error) => {
+                // Somebody may have removed the folder: the next put makes it anew.
+                self.synced().clear();
+                Err(before(error))
+            }
         }
     }
 
@@ -208,65 +207,6 @@ impl Publisher {
         lock_within(&file, File::try_lock)?;
         Ok(file)
     }
-}
-
-/// A file that is complete and synced, but not yet an object. Removed when dropped, unless it was moved away.
-struct Incoming {
-    path: PathBuf,
-    version: Version,
-    published: bool,
-}
-
-impl Incoming {
-    fn write(folder: &Path, chunks: &[Bytes], modified: SystemTime) -> io::Result<Self> {
-        let (path, mut file) = create_unique(folder)?;
-        let mut incoming = Self { path, version: Version::new(""), published: false };
-        for chunk in chunks {
-            file.write_all(chunk)?;
-        }
-        file.set_modified(modified)?;
-        file.sync_all()?;
-        incoming.version = version_of(&file.metadata()?);
-        Ok(incoming)
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if !self.published {
-            // If this fails, the next process that opens the folder removes the file.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn create_unique(folder: &Path) -> io::Result<(PathBuf, File)> {
-    loop {
-        let number = NEXT_INCOMING.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!("{}-{number}", std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => return Ok((path, file)),
-            // Process ids repeat over containers that share the folder, and over restarts.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Removes unpublished files: all if no other process has the folder open, else only those that are too old to be alive.
-fn clean(incoming: &Path, alone: bool) -> io::Result<()> {
-    for entry in fs::read_dir(incoming)? {
-        let entry = entry?;
-        let age = entry.metadata().and_then(|metadata| metadata.modified());
-        let stale = age.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > STALE_AGE));
-        if alone || stale {
-            match fs::remove_file(entry.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

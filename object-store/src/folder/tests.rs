@@ -44,6 +44,7 @@ async fn a_key_that_is_a_folder_of_another_is_refused_and_reads_as_absent() {
     let payload = || Payload::from(Bytes::from_static(b"x"));
     store.put_if_absent("a/b", payload()).await.expect("the key is free");
     assert!(matches!(store.put_if_absent("a/b/c", payload()).await, Err(ObjectStoreError::Invalid { .. })));
+    assert!(matches!(store.put_if_absent("a", payload()).await, Err(ObjectStoreError::Invalid { .. })));
     assert!(matches!(store.head("a/b/c").await, Err(ObjectStoreError::NotFound { .. })));
     assert!(matches!(store.head("a").await, Err(ObjectStoreError::NotFound { .. })));
     assert!(matches!(store.get("a", GetRange::WholeUpTo(9)).await, Err(ObjectStoreError::NotFound { .. })));
@@ -62,4 +63,16 @@ async fn a_path_that_is_no_folder_is_named_in_the_error() {
         matches!(&error, ObjectStoreError::Misconfigured { detail, .. } if detail.contains("file")),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_folder_that_somebody_removed_is_made_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).await;
+    let payload = || Payload::from(Bytes::from_static(b"x"));
+    store.put_if_absent("a/b", payload()).await.expect("the key is free");
+    fs::remove_dir_all(folder.path().join("a")).expect("it is there");
+    let failed = store.put_if_absent("a/c", payload()).await;
+    assert!(matches!(failed, Err(ObjectStoreError::Unavailable { .. })), "{failed:?}");
+    store.put_if_absent("a/c", payload()).await.expect("the folder is made again");
 }

@@ -1,6 +1,7 @@
 //! What one failed try means.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -89,6 +90,12 @@ impl Failed {
                 ObjectStoreError::Misconfigured { detail: detail.to_owned(), source: Some(source) }
             }
         }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
     }
 }
 
