@@ -71,6 +71,11 @@ pub const SESSION_EXPIRY: Duration = Duration::from_secs(60 * 60);
 /// Sessions of a cluster.
 pub const SESSIONS_MAX: usize = 100_000;
 
+/// Metadata nodes of a cluster, learners included.
+pub const NODES_MAX: usize = 64;
+/// Length in bytes of an address, and of the name of a frontend.
+pub const ADDRESS_BYTES_MAX: usize = 512;
+
 const _: () = {
     assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
     assert!(BATCH_BYTES_MAX <= REQUEST_BODY_BYTES_MAX);
