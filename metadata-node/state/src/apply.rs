@@ -1,33 +1,174 @@
 //! The only way in which the state changes.
+//!
+//! A command is checked whole before anything is touched: a refused one leaves no trace. What an entry does depends on
+//! nothing but the state and the entry.
+
+mod commit;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::LogIndex;
+use carnax_core::id::{LogIndex, NodeId};
+use carnax_core::metadata::{DeletedTopic, SessionOpened, TrimPartition, TrimmedPartition};
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 
-use crate::command::Outcome;
+use crate::command::{Command, Outcome, Reply};
 use crate::entry::Entry;
+use crate::node::Cluster;
+use crate::segment::{Moment, Segments};
+use crate::session::Sessions;
+use crate::topic::Topics;
 
 /// Everything that the metadata core knows. Cloning is cheap: a clone shares its content until either changes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct State {
-    applied: LogIndexOrNone,
+    pub(crate) applied: LogIndex,
+    pub(crate) log_time: Timestamp,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) sessions: Sessions,
+    pub(crate) topics: Topics,
+    pub(crate) segments: Segments,
 }
 
-type LogIndexOrNone = Option<LogIndex>;
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            applied: LogIndex(0),
+            log_time: Timestamp::EPOCH,
+            cluster: None,
+            sessions: Sessions::default(),
+            topics: Topics::default(),
+            segments: Segments::default(),
+        }
+    }
+}
+
+/// Whether a tick ([`Command::ExpireSessions`]) is worth proposing: a hint, cheap enough to be asked each second.
+pub fn due(state: &State, now: Timestamp) -> bool {
+    state.sessions.due(now)
+}
 
 impl State {
     /// Applies one log entry and answers each of its commands, in order.
     ///
-    /// Deterministic; never panics; a refused command leaves no trace.
+    /// Deterministic: the same entries from the same state give the same outcomes and the same state, anywhere. Never
+    /// panics; a refused command leaves no trace. Before [`Command::Bootstrap`] every other command is refused with
+    /// `unavailable`.
     pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Vec<Outcome> {
-        self.applied = Some(index);
-        let refused = || Err(Problem::new(ErrorCode::Unavailable, "the cluster is not bootstrapped"));
-        entry.commands.iter().map(|_| refused()).collect()
+        self.applied = self.applied.max(index);
+        self.log_time = self.log_time.max(entry.log_time);
+        let at = Moment { index: self.applied, time: self.log_time };
+        entry.commands.iter().map(|command| self.decide(at, command)).collect()
+    }
+
+    /// The highest entry that was applied.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// The highest log time of the applied entries.
+    pub fn log_time(&self) -> Timestamp {
+        self.log_time
+    }
+
+    fn decide(&mut self, at: Moment, command: &Command) -> Outcome {
+        if let Command::Bootstrap { .. } = command {
+            return self.bootstrap(command);
+        }
+        let (id, incarnation) = self.cluster().map(|cluster| (cluster.id, cluster.incarnation))?;
+        match command {
+            Command::Bootstrap { .. } => self.bootstrap(command),
+            Command::OpenSession(request) => {
+                let session = self.sessions.open(&request.frontend, at)?;
+                Ok(Reply::SessionOpened(SessionOpened { session, incarnation, log_time: at.time }))
+            }
+            Command::CommitSegments(request) => {
+                self.commit_segments(at, request).map(Reply::SegmentsCommitted)
+            }
+            Command::CreateTopic { id, request } => {
+                self.topics.create(*id, request, at.time).map(Reply::TopicCreated)
+            }
+            Command::AlterTopic(request) => self.topics.alter(request).map(Reply::TopicAltered),
+            Command::DeleteTopic(request) => {
+                let (topic_id, topic) = self.topics.remove(&request.topic)?;
+                for partition in &topic.partitions {
+                    partition.slices.visit(&mut |slice| self.segments.drop_slice(slice.segment, at));
+                    let slices = partition.slices.summary().slices;
+                    self.topics.slice_count = self.topics.slice_count.saturating_sub(slices);
+                }
+                Ok(Reply::TopicDeleted(DeletedTopic { topic_id }))
+            }
+            Command::TrimPartition(request) => self.trim(at, request).map(Reply::PartitionTrimmed),
+            Command::RegisterNode { address, disk } => {
+                let node = self.cluster_mut()?.register(address, *disk, at.index)?;
+                Ok(Reply::NodeRegistered { node, cluster: id })
+            }
+            Command::DeregisterNode { node } => {
+                self.cluster_mut()?.deregister(*node)?;
+                Ok(Reply::NodeDeregistered { node: *node })
+            }
+            Command::SetVoters { voters } => {
+                let cluster = self.cluster_mut()?;
+                cluster.set_voters(voters)?;
+                Ok(Reply::VotersSet { appends_open: cluster.appends_open })
+            }
+            Command::ExpireSessions => {
+                self.segments.forget_old(at.time);
+                Ok(Reply::SessionsExpired { count: self.sessions.expire(at.time) })
+            }
+        }
+    }
+
+    fn bootstrap(&mut self, command: &Command) -> Outcome {
+        let Command::Bootstrap { cluster, incarnation, voters_wanted, address, disk } = command else {
+            return Err(Problem::new(ErrorCode::Internal, "not a bootstrap"));
+        };
+        if let Some(known) = &self.cluster {
+            if known.id == *cluster && known.node_of_disk(*disk) == Some(Cluster::FIRST_NODE) {
+                return Ok(Reply::Bootstrapped { node: Cluster::FIRST_NODE });
+            }
+            let detail = format_args!("this log already belongs to cluster {}", known.id);
+            return Err(Problem::new(ErrorCode::Conflict, detail));
+        }
+        self.cluster = Some(Cluster::new(*cluster, *incarnation, *voters_wanted, address, *disk)?);
+        Ok(Reply::Bootstrapped { node: Cluster::FIRST_NODE })
+    }
+
+    fn trim(&mut self, at: Moment, request: &TrimPartition) -> Result<TrimmedPartition, Problem> {
+        let (id, topic) = self.topics.resolve(&request.topic)?;
+        let partition = topic.partition(request.partition)?;
+        if request.before > partition.high_watermark {
+            let detail = format_args!("{} lies above the high watermark", request.before);
+            return Err(Problem::new(ErrorCode::OffsetAboveHighWatermark, detail).with(|facts| {
+                facts.log_start_offset = Some(partition.log_start);
+                facts.high_watermark = Some(partition.high_watermark);
+            }));
+        }
+        let mut dropped = Vec::new();
+        let partition = self.topics.get_mut(id).and_then(|topic| topic.partition_mut(request.partition));
+        let partition = partition.expect("the partition was found above");
+        partition.trim(request.before, &mut |slice| dropped.push(slice.segment));
+        let log_start = partition.log_start;
+        for segment in &dropped {
+            self.segments.drop_slice(*segment, at);
+        }
+        self.topics.slice_count = self.topics.slice_count.saturating_sub(dropped.len() as u64);
+        Ok(TrimmedPartition { log_start })
+    }
+
+    pub(crate) fn cluster(&self) -> Result<&Cluster, Problem> {
+        self.cluster.as_ref().ok_or_else(not_bootstrapped)
+    }
+
+    fn cluster_mut(&mut self) -> Result<&mut Cluster, Problem> {
+        self.cluster.as_mut().ok_or_else(not_bootstrapped)
+    }
+
+    /// The node with a disk, if it is registered.
+    pub fn node_of_disk(&self, disk: u128) -> Option<NodeId> {
+        self.cluster.as_ref()?.node_of_disk(disk)
     }
 }
 
-/// Whether a tick is worth proposing.
-pub fn due(_state: &State, _now: Timestamp) -> bool {
-    false
+fn not_bootstrapped() -> Problem {
+    Problem::new(ErrorCode::Unavailable, "the cluster is not bootstrapped")
 }

@@ -1,1 +1,189 @@
-//! Under construction.
+//! What is true of every state: each invariant one function, with the argument why it holds.
+//!
+//! For tests and for operators: a check walks over everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use carnax_core::id::{PartitionIndex, SegmentId, TopicPartition};
+use carnax_core::limits;
+use carnax_core::offset::Offset;
+
+use crate::State;
+use crate::partition::{Partition, Slice};
+use crate::segment::SegmentNumber;
+
+type Predicate<T> = (&'static str, fn(&T) -> bool);
+
+/// Says which invariants a state breaks; empty is well.
+pub fn check(state: &State) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (on, partition) in partitions(state) {
+        let checks: [Predicate<Partition>; 3] = [
+            ("bounds are in order", bounds_are_in_order),
+            ("slices are dense between the bounds", slices_are_dense_between_the_bounds),
+            ("the slice tree is sound", the_slice_tree_is_sound),
+        ];
+        broken.extend(
+            checks.iter().filter(|(_, holds)| !holds(partition)).map(|(name, _)| format!("{on}: {name}")),
+        );
+    }
+    let checks: [Predicate<State>; 7] = [
+        ("live counts are the slices", live_counts_are_the_slices),
+        ("slices lie in their objects and share no byte", slices_lie_in_their_objects_and_share_no_byte),
+        ("names and ids match", names_and_ids_match),
+        ("counters are what they count", counters_are_what_they_count),
+        ("sessions are watched", sessions_are_watched),
+        ("ids were given out", ids_were_given_out),
+        ("remembered segments are recent", remembered_segments_are_recent),
+    ];
+    broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
+    broken
+}
+
+/// Says which invariants a step from one state to a later one breaks; empty is well.
+pub fn check_step(before: &State, after: &State) -> Vec<String> {
+    let mut broken = Vec::new();
+    if after.log_time < before.log_time || after.applied < before.applied {
+        broken.push("log time and applied index never go back".to_owned());
+    }
+    let earlier: BTreeMap<TopicPartition, &Partition> = partitions(before).collect();
+    for (on, now) in partitions(after) {
+        // Offsets are only given out at the high watermark, and only a trim moves the log start, upwards.
+        let kept = earlier
+            .get(&on)
+            .is_none_or(|was| was.high_watermark <= now.high_watermark && was.log_start <= now.log_start);
+        if !kept {
+            broken.push(format!("{on}: bounds never go back"));
+        }
+    }
+    broken
+}
+
+/// A trim is refused above the high watermark, and an append that would pass `Offset::MAX` is refused.
+fn bounds_are_in_order(partition: &Partition) -> bool {
+    partition.log_start <= partition.high_watermark && partition.high_watermark <= Offset::MAX
+}
+
+/// An append puts its slice at the high watermark and moves that to the slice's end; a trim drops whole slices from the front,
+/// and only those that end at or below the log start. So each slice begins where the last one ended, the last one ends at
+/// the high watermark, and the first one reaches beyond the log start.
+fn slices_are_dense_between_the_bounds(partition: &Partition) -> bool {
+    let slices = slices_of(partition);
+    let (Some(first), Some(last)) = (slices.first(), slices.last()) else {
+        return partition.log_start == partition.high_watermark;
+    };
+    first.base <= partition.log_start
+        && partition.log_start < first.end()
+        && last.end() == partition.high_watermark
+        && slices.windows(2).all(|pair| pair[0].end() == pair[1].base)
+}
+
+/// Each change of a leaf renews the summaries on the path to it.
+fn the_slice_tree_is_sound(partition: &Partition) -> bool {
+    partition.slices.faults().is_empty()
+}
+
+/// A commit counts the slices that it makes, deleting and trimming count those that they drop, and at zero the segment
+/// moves to the dead, which nothing refers to.
+fn live_counts_are_the_slices(state: &State) -> bool {
+    let mut counts: BTreeMap<SegmentNumber, u32> = BTreeMap::new();
+    for (_, partition) in partitions(state) {
+        partition.slices.visit(&mut |slice| *counts.entry(slice.segment).or_default() += 1);
+    }
+    let dead: BTreeSet<SegmentNumber> = state.segments.dead().keys().map(|(_, number)| *number).collect();
+    let ids: BTreeSet<SegmentId> = state.segments.iter().map(|(_, segment)| segment.id).collect();
+    state
+        .segments
+        .iter()
+        .map(|(number, segment)| (number, segment.live))
+        .eq(counts.iter().map(|(n, c)| (*n, *c)))
+        && counts.keys().all(|number| state.segments.get(*number).is_some() && !dead.contains(number))
+        && ids.len() as u64 == state.segments.live_count()
+}
+
+/// A unit whose bytes leave the object, or meet those of an accepted unit of the same segment, is refused.
+fn slices_lie_in_their_objects_and_share_no_byte(state: &State) -> bool {
+    let mut ranges = Vec::new();
+    for (_, partition) in partitions(state) {
+        let range = |slice: &Slice| (slice.segment, slice.bytes().start, slice.bytes().end());
+        ranges.extend(slices_of(partition).iter().map(range));
+    }
+    ranges.sort_unstable();
+    let inside = ranges.iter().all(|(number, start, end)| {
+        let size = state.segments.get(*number).map(|segment| u64::from(segment.size));
+        end.is_some_and(|end| *start < end && size.is_some_and(|size| end <= size))
+    });
+    inside && ranges.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].2 <= Some(pair[1].1))
+}
+
+/// Both maps change together, and an id moves from the living to the former ones when its topic is deleted.
+fn names_and_ids_match(state: &State) -> bool {
+    let topics = &state.topics;
+    topics.by_id.len() == topics.by_name.len()
+        && topics.by_id.iter().all(|(id, topic)| topics.by_name.get(&topic.name) == Some(id))
+        && topics.by_id.keys().all(|id| !topics.former.contains_key(id))
+        && topics.former.len() == topics.former_order.len()
+        && topics.former_order.iter().all(|id| topics.former.contains_key(id))
+}
+
+/// Every change of the counted things changes the counter, and stops at the limit.
+fn counters_are_what_they_count(state: &State) -> bool {
+    let topics = &state.topics;
+    let (mut partition_count, mut slice_count) = (0_u64, 0_u64);
+    for (_, partition) in partitions(state) {
+        partition_count += 1;
+        slice_count += slices_of(partition).len() as u64;
+    }
+    partition_count == topics.partition_count
+        && slice_count == topics.slice_count
+        && partition_count <= limits::PARTITIONS_MAX as u64
+        && topics.by_id.len() <= limits::TOPICS_MAX
+        && state.segments.iter().count() as u64 == state.segments.live_count()
+}
+
+/// A session enters with its watch entry; the entry moves only up to `last_seen`, and both leave together.
+fn sessions_are_watched(state: &State) -> bool {
+    let sessions = &state.sessions;
+    let seen: BTreeMap<_, _> = sessions.iter().map(|(id, session)| (id, session.last_seen)).collect();
+    sessions.len() <= limits::SESSIONS_MAX
+        && sessions.watch().len() == seen.len()
+        && sessions.watch().iter().all(|(at, id)| seen.get(id).is_some_and(|last_seen| at <= last_seen))
+        && seen.values().all(|last_seen| *last_seen <= state.log_time)
+}
+
+/// The highest id is noted when it is given out, and ids only go up from there.
+fn ids_were_given_out(state: &State) -> bool {
+    let next = state.segments.next_number();
+    state.sessions.iter().all(|(id, _)| id <= state.sessions.last_id())
+        && state.cluster.iter().all(|cluster| cluster.nodes.keys().all(|id| *id <= cluster.last_node))
+        && state.segments.iter().all(|(number, _)| number < next)
+        && state.segments.dead().keys().all(|(index, number)| *number < next && *index <= state.applied)
+}
+
+/// A segment is remembered when it is committed, which its time must allow, and nothing is forgotten that could still be
+/// committed once more.
+fn remembered_segments_are_recent(state: &State) -> bool {
+    let oldest = state.log_time.saturating_sub(limits::COMMIT_DEADLINE);
+    let newest = state.log_time.saturating_add(limits::CLOCK_AHEAD_MAX);
+    let recent = state.segments.recent();
+    recent.iter().all(|id| id.time() <= newest)
+        && state
+            .segments
+            .iter()
+            .all(|(_, segment)| segment.id.time() < oldest || recent.contains(&segment.id))
+}
+
+fn partitions(state: &State) -> impl Iterator<Item = (TopicPartition, &Partition)> {
+    state.topics.by_id.iter().flat_map(|(id, topic)| {
+        let numbered = (0..).zip(&topic.partitions);
+        numbered.map(|(index, partition)| {
+            (TopicPartition { topic: *id, partition: PartitionIndex(index) }, &**partition)
+        })
+    })
+}
+
+fn slices_of(partition: &Partition) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    partition.slices.visit(&mut |slice| slices.push(*slice));
+    slices
+}

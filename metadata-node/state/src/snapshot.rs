@@ -1,36 +1,29 @@
-//! The state as bytes.
+//! The state as bytes: what a node writes to its disk and streams to a follower that has fallen behind.
+//!
+//! | at | bytes | field |
+//! |----|-------|-------|
+//! | 0 | 8 | magic `CARNAXST` |
+//! | 8 | 4 | version = 1, big-endian |
+//! | 12 | … | frames, the last one an `end` |
+//!
+//! A frame:
+//!
+//! | at | bytes | field |
+//! |----|-------|-------|
+//! | 0 | 4 | length of the content in bytes, big-endian |
+//! | 4 | 4 | CRC32C of the content, big-endian |
+//! | 8 | … | the content: MessagePack with named fields; rows of long tables are arrays |
+//!
+//! Frames come in this order: `head`, `nodes`, `sessions`, `segments`, `dead`, `recent`, `former`, then for each topic `topic`
+//! and its `partitions` (a partition's later slices in `slices`), and `end`, which holds the number of frames before it
+//! and a CRC32C over the contents of all of them, so that a lost or exchanged frame is seen too.
+//!
+//! The same state gives the same bytes: everything is written in the order of its key. Neither side ever holds more than
+//! a frame beside the state.
 
-use std::io;
+mod frame;
+mod read;
+mod write;
 
-use crate::State;
-
-/// How much a snapshot may make its reader allocate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of the whole snapshot.
-    pub bytes_max: u64,
-}
-
-/// Bytes that are no snapshot, or none that this build may read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The source failed, or ended too early.
-    #[error("snapshot cannot be read")]
-    Io(#[from] io::Error),
-}
-
-/// Writes the state. The same state always gives the same bytes.
-///
-/// # Errors
-/// Those of `to`.
-pub fn write(_state: &State, _to: &mut impl io::Write) -> io::Result<()> {
-    Ok(())
-}
-
-/// Reads what [`write`] wrote.
-///
-/// # Errors
-/// The source fails, or what it holds is not a whole, unchanged snapshot of a version that this build knows.
-pub fn read(_from: &mut impl io::Read, _limits: Limits) -> Result<State, ReadError> {
-    Ok(State::default())
-}
+pub use read::{Limits, ReadError, read};
+pub use write::write;

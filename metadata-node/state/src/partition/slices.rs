@@ -1,0 +1,311 @@
+//! The slices of one partition, in order of their offsets: a persistent tree that is only appended to at its right edge
+//! and cut at its left one.
+//!
+//! Each node knows, of what lies below it, where it ends and its largest timestamp. So a slice is found by offset or by
+//! timestamp in as many steps as the tree is deep (four for sixteen million slices), whatever the order of the
+//! timestamps. Leaves are full, since appends fill them one after the other: a slice costs little more than its own 40 bytes.
+//! A clone shares all nodes; a change copies the path to the changed leaf.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use carnax_core::offset::{ByteRange, Offset};
+use carnax_core::time::Timestamp;
+
+use crate::segment::SegmentNumber;
+
+/// Slices in a leaf, branches in an inner node.
+const FANOUT: usize = 64;
+
+/// The contiguous bytes of one segment that hold the offsets `base .. base + records` of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slice {
+    pub(crate) base: Offset,
+    pub(crate) segment: SegmentNumber,
+    pub(crate) max_timestamp: Timestamp,
+    /// First byte in the object; 32 bits do, since an object has at most 256 MiB.
+    pub(crate) start: u32,
+    pub(crate) length: u32,
+    pub(crate) records: u32,
+}
+
+/// What a node knows of the slices below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// One past the last offset.
+    pub(crate) end: Offset,
+    pub(crate) max_timestamp: Timestamp,
+    pub(crate) bytes: u64,
+    pub(crate) slices: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slices {
+    root: Node,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Leaf(Vec<Slice>),
+    /// Never empty, and all branches are equally deep.
+    Inner(Vec<Branch>),
+}
+
+#[derive(Debug, Clone)]
+struct Branch {
+    summary: Summary,
+    node: Arc<Node>,
+}
+
+impl Slices {
+    /// The whole: where it ends is `Offset::ZERO` if there is no slice.
+    pub(crate) fn summary(&self) -> Summary {
+        self.root.summary()
+    }
+
+    /// Puts a slice behind all others.
+    pub(crate) fn push(&mut self, slice: Slice) {
+        if let Some(sibling) = self.root.push(slice) {
+            let root = std::mem::take(&mut self.root);
+            self.root = Node::Inner(vec![root.into_branch(), sibling.into_branch()]);
+        }
+    }
+
+    pub(crate) fn last(&self) -> Option<&Slice> {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(slices) => return slices.last(),
+                Node::Inner(branches) => node = &branches.last()?.node,
+            }
+        }
+    }
+
+    /// Makes the last slice longer, if there is one.
+    pub(crate) fn extend_last(&mut self, length: u32, records: u32, max_timestamp: Timestamp) {
+        self.root.extend_last(length, records, max_timestamp);
+    }
+
+    /// Drops every slice that lies wholly below an offset, telling of each.
+    pub(crate) fn drop_below(&mut self, offset: Offset, dropped: &mut dyn FnMut(&Slice)) {
+        self.root.drop_below(offset, dropped);
+        self.root.lose_height();
+    }
+
+    /// The first slice with a record of this timestamp or a later one.
+    pub(crate) fn first_reaching(&self, timestamp: Timestamp) -> Option<&Slice> {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(slices) => return slices.iter().find(|slice| slice.max_timestamp >= timestamp),
+                Node::Inner(branches) => {
+                    node = &branches.iter().find(|branch| branch.summary.max_timestamp >= timestamp)?.node;
+                }
+            }
+        }
+    }
+
+    /// Visits the slices that reach beyond an offset, in order, until told to stop.
+    pub(crate) fn visit_from(&self, offset: Offset, visit: &mut dyn FnMut(&Slice) -> ControlFlow<()>) {
+        let _stopped = self.root.visit_from(offset, visit);
+    }
+
+    /// Visits all slices in order.
+    pub(crate) fn visit(&self, visit: &mut dyn FnMut(&Slice)) {
+        self.root.visit(visit);
+    }
+
+    /// What is wrong with the tree itself: a summary that is not its node's, a node that is too full, leaves of unequal depth.
+    pub(crate) fn faults(&self) -> Vec<&'static str> {
+        let mut faults = Vec::new();
+        self.root.depth(&mut faults);
+        faults
+    }
+}
+
+impl Slice {
+    /// One past the last offset.
+    pub(crate) fn end(&self) -> Offset {
+        Offset(self.base.0.saturating_add(u64::from(self.records)))
+    }
+
+    pub(crate) fn bytes(&self) -> ByteRange {
+        ByteRange { start: u64::from(self.start), length: u64::from(self.length) }
+    }
+}
+
+impl Summary {
+    const EMPTY: Self = Self { end: Offset::ZERO, max_timestamp: Timestamp::MIN, bytes: 0, slices: 0 };
+
+    fn then(self, next: Self) -> Self {
+        Self {
+            end: self.end.max(next.end),
+            max_timestamp: self.max_timestamp.max(next.max_timestamp),
+            bytes: self.bytes.saturating_add(next.bytes),
+            slices: self.slices.saturating_add(next.slices),
+        }
+    }
+
+    fn of(slice: &Slice) -> Self {
+        Self {
+            end: slice.end(),
+            max_timestamp: slice.max_timestamp,
+            bytes: u64::from(slice.length),
+            slices: 1,
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::Leaf(Vec::new())
+    }
+}
+
+impl Node {
+    fn summary(&self) -> Summary {
+        match self {
+            Self::Leaf(slices) => slices.iter().map(Summary::of).fold(Summary::EMPTY, Summary::then),
+            Self::Inner(branches) => {
+                branches.iter().map(|branch| branch.summary).fold(Summary::EMPTY, Summary::then)
+            }
+        }
+    }
+
+    fn into_branch(self) -> Branch {
+        Branch { summary: self.summary(), node: Arc::new(self) }
+    }
+
+    /// Puts a slice at the right edge; a full node answers with a new sibling to its right.
+    fn push(&mut self, slice: Slice) -> Option<Self> {
+        match self {
+            Self::Leaf(slices) if slices.len() < FANOUT => {
+                push_tightly(slices, slice);
+                None
+            }
+            Self::Leaf(_) => Some(Self::Leaf(vec![slice])),
+            Self::Inner(branches) => {
+                let last = branches.last_mut()?;
+                let Some(sibling) = Arc::make_mut(&mut last.node).push(slice) else {
+                    last.summary = last.summary.then(Summary::of(&slice));
+                    return None;
+                };
+                let branch = sibling.into_branch();
+                if branches.len() < FANOUT {
+                    push_tightly(branches, branch);
+                    return None;
+                }
+                Some(Self::Inner(vec![branch]))
+            }
+        }
+    }
+
+    fn extend_last(&mut self, length: u32, records: u32, max_timestamp: Timestamp) {
+        match self {
+            Self::Leaf(slices) => {
+                if let Some(last) = slices.last_mut() {
+                    last.length = last.length.saturating_add(length);
+                    last.records = last.records.saturating_add(records);
+                    last.max_timestamp = last.max_timestamp.max(max_timestamp);
+                }
+            }
+            Self::Inner(branches) => {
+                if let Some(last) = branches.last_mut() {
+                    let node = Arc::make_mut(&mut last.node);
+                    node.extend_last(length, records, max_timestamp);
+                    last.summary = node.summary();
+                }
+            }
+        }
+    }
+
+    fn drop_below(&mut self, offset: Offset, dropped: &mut dyn FnMut(&Slice)) {
+        match self {
+            Self::Leaf(slices) => {
+                let kept_from = slices.partition_point(|slice| slice.end() <= offset);
+                slices.drain(..kept_from).for_each(|slice| dropped(&slice));
+                slices.shrink_to_fit();
+            }
+            Self::Inner(branches) => {
+                let kept_from = branches.partition_point(|branch| branch.summary.end <= offset);
+                branches.drain(..kept_from).for_each(|branch| branch.node.visit(dropped));
+                if let Some(first) = branches.first_mut().filter(|first| first.node.begins_below(offset)) {
+                    let node = Arc::make_mut(&mut first.node);
+                    node.drop_below(offset, dropped);
+                    first.summary = node.summary();
+                }
+            }
+        }
+    }
+
+    /// Whether the first slice lies wholly below an offset.
+    fn begins_below(&self, offset: Offset) -> bool {
+        match self {
+            Self::Leaf(slices) => slices.first().is_some_and(|slice| slice.end() <= offset),
+            Self::Inner(branches) => branches.first().is_some_and(|branch| branch.node.begins_below(offset)),
+        }
+    }
+
+    /// Takes away levels that no longer branch.
+    fn lose_height(&mut self) {
+        while let Self::Inner(branches) = self {
+            *self = match branches.len() {
+                0 => Self::default(),
+                1 => branches.pop().map(|only| Arc::unwrap_or_clone(only.node)).unwrap_or_default(),
+                _ => return,
+            };
+        }
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&Slice)) {
+        match self {
+            Self::Leaf(slices) => slices.iter().for_each(visit),
+            Self::Inner(branches) => branches.iter().for_each(|branch| branch.node.visit(visit)),
+        }
+    }
+
+    fn visit_from(
+        &self,
+        offset: Offset,
+        visit: &mut dyn FnMut(&Slice) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        match self {
+            Self::Leaf(slices) => {
+                let from = slices.partition_point(|slice| slice.end() <= offset);
+                slices.iter().skip(from).try_for_each(visit)
+            }
+            Self::Inner(branches) => {
+                let from = branches.partition_point(|branch| branch.summary.end <= offset);
+                branches.iter().skip(from).try_for_each(|branch| branch.node.visit_from(offset, visit))
+            }
+        }
+    }
+
+    fn depth(&self, faults: &mut Vec<&'static str>) -> usize {
+        let Self::Inner(branches) = self else {
+            return 0;
+        };
+        if branches.is_empty() || branches.len() > FANOUT {
+            faults.push("an inner node with no branch or too many");
+        }
+        if branches.iter().any(|branch| branch.summary != branch.node.summary()) {
+            faults.push("a summary that is not its node's");
+        }
+        if branches.iter().any(|branch| matches!(&*branch.node, Self::Leaf(slices) if slices.is_empty() || slices.len() > FANOUT)) {
+            faults.push("a leaf with no slice or too many");
+        }
+        let depths: Vec<usize> = branches.iter().map(|branch| branch.node.depth(faults)).collect();
+        if depths.windows(2).any(|pair| pair[0] != pair[1]) {
+            faults.push("leaves of unequal depth");
+        }
+        depths.first().map_or(0, |depth| depth + 1)
+    }
+}
+
+/// Grows by a quarter instead of doubling: most partitions are small, and there may be a million of them.
+fn push_tightly<T>(items: &mut Vec<T>, item: T) {
+    if items.len() == items.capacity() {
+        items.reserve_exact((items.len() / 4).clamp(1, FANOUT));
+    }
+    items.push(item);
+}

@@ -1,0 +1,199 @@
+//! Segments: which objects exist, and how many slices still refer to each.
+//!
+//! Inside the state a segment is a number, given out densely in the order of commits, so that a slice needs eight bytes for it
+//! instead of sixteen and the table needs no room between its rows.
+
+use std::sync::Arc;
+
+use carnax_core::id::{Incarnation, LogIndex, SegmentId};
+use carnax_core::limits;
+use carnax_core::time::Timestamp;
+use imbl::{OrdMap, OrdSet};
+
+/// The place of a segment in the order of commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SegmentNumber(pub(crate) u64);
+
+/// An object that live slices refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) id: SegmentId,
+    pub(crate) incarnation: Incarnation,
+    /// Log time of its commit.
+    pub(crate) append_time: Timestamp,
+    /// Bytes of the object.
+    pub(crate) size: u32,
+    /// Live slices, at least 1.
+    pub(crate) live: u32,
+}
+
+/// An object that was committed and that no slice refers to any more: to be collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeadSegment {
+    pub(crate) id: SegmentId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) size: u32,
+    /// Log time of its death; the log index is in the key.
+    pub(crate) died: Timestamp,
+}
+
+/// A point in the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) index: LogIndex,
+    pub(crate) time: Timestamp,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Segments {
+    chunks: OrdMap<u64, Arc<Chunk>>,
+    /// The number of the next segment.
+    next: u64,
+    /// Segments with live slices.
+    live: u64,
+    /// In order of death.
+    dead: OrdMap<(LogIndex, SegmentNumber), DeadSegment>,
+    /// Every segment that was committed and whose time would still allow it to be committed once more.
+    recent: OrdSet<SegmentId>,
+}
+
+/// The segments of 64 consecutive numbers, without room for those that are gone.
+#[derive(Debug, Clone, Default)]
+struct Chunk {
+    /// Bit `n` is set if the `n`th number is present.
+    present: u64,
+    segments: Vec<Segment>,
+}
+
+impl Segments {
+    pub(crate) fn live_count(&self) -> u64 {
+        self.live
+    }
+
+    pub(crate) fn dead(&self) -> &OrdMap<(LogIndex, SegmentNumber), DeadSegment> {
+        &self.dead
+    }
+
+    pub(crate) fn recent(&self) -> &OrdSet<SegmentId> {
+        &self.recent
+    }
+
+    pub(crate) fn next_number(&self) -> SegmentNumber {
+        SegmentNumber(self.next)
+    }
+
+    pub(crate) fn get(&self, number: SegmentNumber) -> Option<&Segment> {
+        let chunk = self.chunks.get(&(number.0 / 64))?;
+        chunk.has(number).then(|| chunk.segments.get(chunk.place(number)))?
+    }
+
+    /// All segments with live slices, in order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SegmentNumber, &Segment)> {
+        self.chunks.iter().flat_map(|(chunk_number, chunk)| {
+            let numbers = (0..64).filter(|bit| chunk.present & (1 << bit) != 0);
+            numbers.map(move |bit| SegmentNumber(chunk_number * 64 + bit)).zip(&chunk.segments)
+        })
+    }
+
+    /// Notes that an object was committed, and forgets those that are too old to be committed again.
+    pub(crate) fn remember(&mut self, id: SegmentId, log_time: Timestamp) {
+        self.forget_old(log_time);
+        self.recent.insert(id);
+    }
+
+    pub(crate) fn forget_old(&mut self, log_time: Timestamp) {
+        let oldest = log_time.saturating_sub(limits::COMMIT_DEADLINE);
+        while self.recent.get_min().is_some_and(|id| id.time() < oldest) {
+            self.recent.remove_min();
+        }
+    }
+
+    /// Puts a segment behind all others; one without live slices is dead from the start.
+    pub(crate) fn insert(&mut self, segment: Segment, at: Moment) {
+        let number = self.next_number();
+        self.next = self.next.saturating_add(1);
+        self.place(number, segment, at);
+    }
+
+    /// Counts one slice less.
+    pub(crate) fn drop_slice(&mut self, number: SegmentNumber, at: Moment) {
+        let Some(chunk) = self.chunks.get_mut(&(number.0 / 64)) else { return };
+        let chunk = Arc::make_mut(chunk);
+        let place = chunk.place(number);
+        let Some(segment) = chunk.segments.get_mut(place).filter(|_| chunk.present & bit(number) != 0) else {
+            return;
+        };
+        segment.live = segment.live.saturating_sub(1);
+        if segment.live > 0 {
+            return;
+        }
+        let segment = chunk.segments.remove(place);
+        chunk.present &= !bit(number);
+        if chunk.segments.is_empty() {
+            self.chunks.remove(&(number.0 / 64));
+        }
+        self.live = self.live.saturating_sub(1);
+        self.bury(number, &segment, at);
+    }
+
+    fn place(&mut self, number: SegmentNumber, segment: Segment, at: Moment) {
+        if segment.live == 0 {
+            return self.bury(number, &segment, at);
+        }
+        let chunk = Arc::make_mut(self.chunks.entry(number.0 / 64).or_default());
+        if chunk.segments.len() == chunk.segments.capacity() {
+            chunk.segments.reserve_exact(16);
+        }
+        chunk.segments.push(segment);
+        chunk.present |= bit(number);
+        self.live = self.live.saturating_add(1);
+    }
+
+    fn bury(&mut self, number: SegmentNumber, segment: &Segment, at: Moment) {
+        let Segment { id, incarnation, size, .. } = *segment;
+        self.dead.insert((at.index, number), DeadSegment { id, incarnation, size, died: at.time });
+    }
+}
+
+/// How a snapshot puts the table together again.
+impl Segments {
+    pub(crate) fn restore_next(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    /// Puts back a live segment; numbers must go up from call to call and stay below the next one.
+    pub(crate) fn restore_live(&mut self, number: SegmentNumber, segment: Segment) -> bool {
+        let last = self.chunks.get_max().map(|(chunk_number, chunk)| {
+            chunk_number.saturating_mul(64) + u64::from(63 - chunk.present.leading_zeros().min(63))
+        });
+        let in_order = last.is_none_or(|last| last < number.0) && number.0 < self.next;
+        if in_order && segment.live > 0 {
+            let at = Moment { index: LogIndex(0), time: segment.append_time };
+            self.place(number, segment, at);
+        }
+        in_order && segment.live > 0
+    }
+
+    pub(crate) fn restore_dead(&mut self, died_at: LogIndex, number: SegmentNumber, segment: DeadSegment) {
+        self.dead.insert((died_at, number), segment);
+    }
+
+    pub(crate) fn restore_recent(&mut self, id: SegmentId) {
+        self.recent.insert(id);
+    }
+}
+
+impl Chunk {
+    fn has(&self, number: SegmentNumber) -> bool {
+        self.present & bit(number) != 0
+    }
+
+    /// How many present numbers come before this one.
+    fn place(&self, number: SegmentNumber) -> usize {
+        (self.present & (bit(number) - 1)).count_ones() as usize
+    }
+}
+
+fn bit(number: SegmentNumber) -> u64 {
+    1 << (number.0 % 64)
+}

@@ -1,0 +1,111 @@
+//! The frames of a snapshot.
+
+use std::sync::Arc;
+
+use carnax_core::id::{
+    ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SegmentId, SessionId, TopicId,
+};
+use carnax_core::metadata::SegmentsCommitted;
+use carnax_core::offset::Offset;
+use carnax_core::time::Timestamp;
+use carnax_core::topic::{ConfigEntries, TopicName};
+use serde::{Deserialize, Serialize};
+
+use crate::node::Node;
+use crate::partition::Slice;
+use crate::segment::SegmentNumber;
+
+pub(super) const MAGIC: [u8; 8] = *b"CARNAXST";
+pub(super) const VERSION: u32 = 1;
+/// Rows of a table in one frame.
+pub(super) const ROWS_MAX: usize = 1_024;
+/// Bytes of one frame: far above the reply to the largest commit, which is the largest thing that is not divided.
+pub(super) const FRAME_BYTES_MAX: u32 = 256 * 1024 * 1024;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Frame {
+    Head(Head),
+    Nodes(Vec<(NodeId, Node)>),
+    Sessions(Vec<SessionRow>),
+    Segments(Vec<SegmentRow>),
+    Dead(Vec<DeadRow>),
+    Recent(Vec<SegmentId>),
+    Former(Vec<(TopicId, TopicName)>),
+    Topic(TopicHead),
+    Partitions(Vec<PartitionRow>),
+    Slices(Vec<SliceRow>),
+    End(End),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Head {
+    pub(super) applied: LogIndex,
+    pub(super) log_time: Timestamp,
+    pub(super) cluster: Option<ClusterHead>,
+    pub(super) last_session: SessionId,
+    pub(super) next_segment: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClusterHead {
+    pub(super) id: ClusterId,
+    pub(super) incarnation: Incarnation,
+    pub(super) voters_wanted: u32,
+    pub(super) appends_open: bool,
+    pub(super) last_node: NodeId,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct SessionRow {
+    pub(super) id: SessionId,
+    pub(super) frontend: String,
+    pub(super) last_seen: Timestamp,
+    pub(super) last: Option<(CommitNumber, Arc<SegmentsCommitted>)>,
+}
+
+/// Number, id, incarnation, append time, size, live slices.
+pub(super) type SegmentRow = (u64, SegmentId, Incarnation, Timestamp, u32, u32);
+
+/// Log index of the death, number, id, incarnation, size, log time of the death.
+pub(super) type DeadRow = (LogIndex, u64, SegmentId, Incarnation, u32, Timestamp);
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TopicHead {
+    pub(super) id: TopicId,
+    pub(super) name: TopicName,
+    pub(super) created: Timestamp,
+    pub(super) config: ConfigEntries,
+    pub(super) partitions: u32,
+}
+
+/// Log start, high watermark, the first slices.
+pub(super) type PartitionRow = (u64, u64, Vec<SliceRow>);
+
+/// Base offset, segment number, largest timestamp, first byte, bytes, records.
+pub(super) type SliceRow = (u64, u64, i64, u32, u32, u32);
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct End {
+    /// Frames before this one.
+    pub(super) frames: u64,
+    /// CRC32C of their contents, one behind the other.
+    pub(super) checksum: u32,
+}
+
+pub(super) fn slice_to_row(slice: &Slice) -> SliceRow {
+    let Slice { base, segment, max_timestamp, start, length, records } = *slice;
+    (base.0, segment.0, max_timestamp.millis(), start, length, records)
+}
+
+pub(super) fn slice_from_row(row: SliceRow) -> Slice {
+    let (base, segment, max_timestamp, start, length, records) = row;
+    Slice {
+        base: Offset(base),
+        segment: SegmentNumber(segment),
+        max_timestamp: Timestamp::from_millis(max_timestamp),
+        start,
+        length,
+        records,
+    }
+}
