@@ -15,6 +15,8 @@ mod disk_id;
 mod flushes;
 mod memory;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use disk::DiskLog;
 pub use disk::OpenLogError;

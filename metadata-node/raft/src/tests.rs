@@ -2,5 +2,6 @@
 //! snapshots, changes of the membership and partitions.
 //! Method: real nodes in this process, over loopback TCP that can be cut, on real disks.
 
+mod changes;
 mod cluster;
 mod stories;

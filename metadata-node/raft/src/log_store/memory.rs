@@ -120,6 +120,18 @@ impl MemoryDisk {
         self.lock().fsync_fails = true;
     }
 
+    /// Whether the entry at `index` would survive a crash now and contains `content`.
+    #[cfg(test)]
+    pub(crate) fn holds(&self, index: u64, content: &[u8]) -> bool {
+        let disk = self.lock();
+        let Some(openraft::EntryPayload::Normal(entry)) =
+            disk.durable.entries.get(&index).map(|e| &e.payload)
+        else {
+            return false;
+        };
+        entry.0.windows(content.len()).any(|window| window == content)
+    }
+
     pub(crate) fn snapshot(&self) -> Option<Bytes> {
         self.lock().snapshot.clone()
     }
@@ -155,12 +167,22 @@ impl MemoryDisk {
         Ok(())
     }
 
-    /// Waits for the fsync that covers everything written so far; `None` if the disk crashed meanwhile.
-    async fn fsync(&self, ticket: FlushTicket) -> Option<io::Result<()>> {
+    /// Begins an fsync that covers everything written so far. It resolves to `None` if the disk crashes meanwhile.
+    fn fsync(&self, ticket: FlushTicket) -> impl Future<Output = Option<io::Result<()>>> + Send + use<> {
         let (life, covered, delay) = {
             let disk = self.lock();
             (disk.life, disk.next_write, disk.fsync_delay)
         };
+        self.clone().finish_fsync(life, covered, delay, ticket)
+    }
+
+    async fn finish_fsync(
+        self,
+        life: u64,
+        covered: u64,
+        delay: Duration,
+        ticket: FlushTicket,
+    ) -> Option<io::Result<()>> {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
@@ -212,10 +234,10 @@ impl MemoryLog {
     async fn write_and_fsync(&self, write: Write) -> io::Result<()> {
         self.disk.write([write])?;
         // In a task of its own: the fsync goes on if the caller is dropped.
-        let (disk, ticket) = (self.disk.clone(), self.flushes.begin());
+        let fsync = self.disk.fsync(self.flushes.begin());
         let (done, synced) = oneshot::channel();
         tokio::spawn(async move {
-            if let Some(result) = disk.fsync(ticket).await {
+            if let Some(result) = fsync.await {
                 let _ = done.send(result);
             }
         });
@@ -282,9 +304,9 @@ impl RaftLogStorage<Types> for MemoryLog {
         I::IntoIter: OptionalSend,
     {
         self.disk.write(entries.into_iter().map(Write::Append))?;
-        let (disk, ticket) = (self.disk.clone(), self.flushes.begin());
+        let fsync = self.disk.fsync(self.flushes.begin());
         tokio::spawn(async move {
-            if let Some(result) = disk.fsync(ticket).await {
+            if let Some(result) = fsync.await {
                 callback.io_completed(result);
             }
         });

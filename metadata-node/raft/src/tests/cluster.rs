@@ -1,10 +1,10 @@
 //! Nodes in this process.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carnax_core::id::{ClusterId, NodeId};
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::{Applied, Components, OpenError, RaftNode, RaftSettings, Stamp, Storage};
+use crate::{Applied, Components, MemoryDisk, OpenError, RaftNode, RaftSettings, Stamp, Storage};
 
 /// How long a test waits for what must happen.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +41,7 @@ pub(super) struct Rack {
     disks: TempDir,
     cluster: ClusterId,
     log_time: Arc<AtomicI64>,
+    memory: Option<Mutex<BTreeMap<u64, MemoryDisk>>>,
     pub(super) adjust: fn(&mut RaftSettings),
 }
 
@@ -48,11 +49,17 @@ impl Rack {
     pub(super) fn new() -> Self {
         let cluster = ClusterId::from_parts(Timestamp::EPOCH, 7);
         let disks = tempfile::tempdir().unwrap();
-        Self { disks, cluster, log_time: Arc::default(), adjust: |_| {} }
+        Self { disks, cluster, log_time: Arc::default(), memory: None, adjust: |_| {} }
     }
 
-    pub(super) fn directory(&self, node: u64) -> PathBuf {
-        self.disks.path().join(node.to_string())
+    /// With disks that lose what was not fsynced.
+    pub(super) fn in_memory() -> Self {
+        Self { memory: Some(Mutex::default()), ..Self::new() }
+    }
+
+    /// The disk of a node.
+    pub(super) fn memory(&self, node: u64) -> MemoryDisk {
+        self.memory.as_ref().unwrap().lock().unwrap().entry(node).or_default().clone()
     }
 
     /// Starts a node on its disk.
@@ -77,7 +84,10 @@ impl Rack {
         let components = Components {
             clock: Arc::new(SystemClock::new()),
             network: Arc::clone(&network),
-            storage: Storage::Directory(self.directory(node)),
+            storage: match &self.memory {
+                Some(_) => Storage::Memory(self.memory(node)),
+                None => Storage::Directory(self.disks.path().join(node.to_string())),
+            },
             stamp: Arc::new(stamp),
         };
         let raft = open(settings, components).await;
@@ -138,9 +148,13 @@ impl TestNode {
     }
 
     pub(super) async fn propose(&self, name: &str) -> Result<Applied, Problem> {
-        let command = Command::OpenSession(OpenSession { frontend: name.to_owned() });
-        self.raft.propose(command, DEADLINE).await
+        self.raft.propose(command(name), DEADLINE).await
     }
+}
+
+/// A command that carries a name.
+pub(super) fn command(name: &str) -> Command {
+    Command::OpenSession(OpenSession { frontend: name.to_owned() })
 }
 
 /// The node that leads, once exactly one of them is known to all.
