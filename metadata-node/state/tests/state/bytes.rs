@@ -1,0 +1,165 @@
+//! Entries and snapshots as bytes: golden files of each version, round trips, and damage of every kind.
+
+use std::path::PathBuf;
+
+use carnax_core::metadata::{FetchFrom, Routing, UnitCommit};
+use carnax_core::offset::Offset;
+use carnax_core::time::Timestamp;
+use carnax_metadata_state::snapshot::{self, ReadError};
+use carnax_metadata_state::{Command, Entry, EntryError, FeatureLevel, State, invariant};
+
+use crate::support::{
+    Cluster, START, bootstrap, bytes_of, commit, create, delete, open_session, read_back, segment, slice,
+    topic_id, trim, unit,
+};
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}
+
+/// A state with something in every table.
+fn example() -> Cluster {
+    let mut cluster = Cluster::new();
+    let (kept, dropped) = (cluster.create("flights", 1, 3), cluster.create("dropped", 2, 1));
+    let (session, _idle) = (cluster.open_session(), cluster.open_session());
+    cluster.one(Command::RegisterNode { address: "b:1".to_owned(), disk: 7 }).unwrap();
+    let segments = vec![
+        segment(cluster.segment(1), vec![slice(kept, 0, 0, 100, 10, -5), slice(kept, 2, 100, 50, 5, 7)]),
+        segment(cluster.segment(2), vec![slice(dropped, 0, 0, 100, 10, 9)]),
+        segment(cluster.segment(3), vec![slice(kept, 0, 30, 70, 7, 3), slice(dropped, 9, 0, 1, 1, 1)]),
+    ];
+    cluster.commit(session, 1, segments).unwrap();
+    cluster.one(trim("flights", 0, 4)).unwrap();
+    cluster.one(delete("dropped")).unwrap();
+    cluster
+}
+
+fn example_entry() -> Entry {
+    let topic = topic_id(1);
+    let routing = vec![Routing { topic, partition_count: 3 }];
+    let routed = UnitCommit { routing, ..unit(vec![slice(topic, 1, 12, 80, 4, -1)]) };
+    let mut one = segment(example().segment(1), vec![slice(topic, 0, 0, 12, 3, 5)]);
+    one.units.push(routed);
+    let commands = vec![
+        bootstrap(3),
+        open_session(),
+        create("flights", topic, 3, &[("retention.ms", "604800000")]),
+        commit(carnax_core::id::SessionId(2), 1, vec![one]),
+        trim("flights", 0, 2),
+        delete("flights"),
+        Command::RegisterNode { address: "b:1".to_owned(), disk: u128::MAX },
+        Command::DeregisterNode { node: carnax_core::id::NodeId(2) },
+        Command::SetVoters { voters: vec![carnax_core::id::NodeId(1)] },
+        Command::ExpireSessions,
+    ];
+    Entry { level: FeatureLevel(1), log_time: Timestamp::from_millis(START), commands }
+}
+
+#[test]
+fn golden_files_of_version_1_are_read_and_written_alike() {
+    let entry = std::fs::read(golden("entry-1.bin")).unwrap();
+    assert_eq!(Entry::decode(&entry).unwrap(), example_entry());
+    assert!(example_entry().encode() == entry, "the encoding of an entry has changed");
+    let bytes = std::fs::read(golden("snapshot-1.bin")).unwrap();
+    let state = read_back(&bytes).unwrap();
+    assert_eq!(invariant::check(&state), Vec::<String>::new());
+    assert!(bytes_of(&state) == bytes && bytes_of(&example().state) == bytes, "the snapshot has changed");
+}
+
+#[test]
+#[ignore = "writes the golden files; run it once for a new version"]
+fn write_golden_files() {
+    std::fs::write(golden("entry-1.bin"), example_entry().encode()).unwrap();
+    std::fs::write(golden("snapshot-1.bin"), bytes_of(&example().state)).unwrap();
+}
+
+#[test]
+fn a_damaged_or_cut_entry_is_refused() {
+    let bytes = example_entry().encode();
+    for length in 0..bytes.len() {
+        assert!(Entry::decode(&bytes[..length]).is_err(), "cut to {length}");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(Entry::decode(&damaged).is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn an_entry_of_the_future_stops_the_node() {
+    let sealed = |content: &[u8]| {
+        let mut bytes = vec![1];
+        bytes.extend(crc32c::crc32c(content).to_be_bytes());
+        bytes.extend(content);
+        Entry::decode(&bytes)
+    };
+    let mut future = example_entry();
+    future.level = FeatureLevel(2);
+    assert!(matches!(
+        Entry::decode(&future.encode()),
+        Err(EntryError::UnknownLevel { level: FeatureLevel(2) })
+    ));
+    let mut bytes = example_entry().encode();
+    bytes[0] = 2;
+    assert!(matches!(Entry::decode(&bytes), Err(EntryError::UnknownVersion { version: 2 })));
+    #[derive(serde::Serialize)]
+    struct Unknown {
+        level: u32,
+        log_time: i64,
+        commands: Vec<&'static str>,
+    }
+    let unknown = Unknown { level: 1, log_time: 0, commands: vec!["frobnicate"] };
+    let content = rmp_serde::to_vec_named(&unknown).unwrap();
+    assert!(matches!(sealed(&content), Err(EntryError::Content(_))));
+    let mut content = example_entry().encode()[5..].to_vec();
+    content.push(0);
+    assert!(matches!(sealed(&content), Err(EntryError::TrailingBytes)));
+    // An array that claims four billion commands is no reason to allocate for them.
+    let mut hostile = rmp_serde::to_vec_named(&Unknown { level: 1, log_time: 0, commands: vec![] }).unwrap();
+    *hostile.last_mut().unwrap() = 0xdd;
+    hostile.extend([0xff; 4]);
+    assert!(matches!(sealed(&hostile), Err(EntryError::Content(_))));
+}
+
+#[test]
+fn a_damaged_cut_or_overlong_snapshot_is_refused() {
+    let bytes = bytes_of(&example().state);
+    for length in 0..bytes.len() {
+        assert!(read_back(&bytes[..length]).is_err(), "cut to {length}");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(read_back(&damaged).is_err(), "bit {bit}");
+    }
+    let limits = snapshot::Limits { bytes_max: 100 };
+    assert!(matches!(snapshot::read(&mut &bytes[..], limits), Err(ReadError::TooLarge { limit: 100 })));
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(matches!(read_back(&longer), Err(ReadError::Contradiction { .. })));
+    let mut hostile = bytes[..12].to_vec();
+    hostile.extend([0x0f, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1]);
+    assert!(matches!(read_back(&hostile), Err(ReadError::Io(_))), "a length is not believed");
+    assert!(matches!(read_back(b"CARNAXST\0\0\0\x02"), Err(ReadError::UnknownVersion { version: 2 })));
+}
+
+#[test]
+fn a_large_partition_goes_over_many_frames_and_comes_back_whole() {
+    let mut cluster = Cluster::new();
+    let topic = cluster.create("flights", 1, 2);
+    let session = cluster.open_session();
+    for number in 1..=40_u64 {
+        let slices = (0..100).map(|place| slice(topic, 1, place * 20, 10, 1, 5)).collect();
+        let one = vec![segment(cluster.segment(number.into()), slices)];
+        cluster.commit(session, number, one).unwrap();
+    }
+    cluster.one(trim("flights", 1, 150)).unwrap();
+    let bytes = bytes_of(&cluster.state);
+    cluster.state = read_back(&bytes).unwrap();
+    assert_eq!(invariant::check(&cluster.state), Vec::<String>::new());
+    assert!(bytes_of(&cluster.state) == bytes);
+    let plan = cluster.plan("flights", 1, FetchFrom::Offset(Offset(3_333))).unwrap();
+    assert_eq!((plan.slices[0].base_offset, plan.slices.len()), (Offset(3_333), 667));
+    assert!(bytes_of(&State::default()) == bytes_of(&read_back(&bytes_of(&State::default())).unwrap()));
+}
