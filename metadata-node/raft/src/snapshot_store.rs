@@ -4,9 +4,9 @@
 //! |--|--|--|
 //! | 0 | 8 | `CNXSNAP1`: magic and version |
 //! | 8 | 4 | length of the meta |
-//! | 12 | … | meta: last log id and membership, as MessagePack |
-//! | … | … | the state, in its own format |
-//! | … | 4 | CRC32C of everything before |
+//! | 12 | 4 | CRC32C of the meta |
+//! | 16 | … | meta: last log id and membership, as MessagePack |
+//! | … | … | the state, in its own format, which has checksums of its own, to the end of the file |
 //!
 //! Integers are little-endian. A file gets its final name only when it is whole and fsynced; the newest one is kept, and
 //! an older one goes only after that.
