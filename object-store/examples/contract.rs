@@ -27,8 +27,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ => return Err("options: --path-style, --rounds N, --writers N".into()),
         }
     }
+    let store = open(&url, &settings).await?;
+    if !store.list("", "", 1).await?.objects.is_empty() {
+        return Err("there are objects already; name an empty prefix or folder".into());
+    }
     let begun = Instant::now();
-    check_to(open(&url, &settings).await?, extent).await;
+    check_to(store, extent).await;
     eprintln!("{url} keeps the contract ({:.1} s)", begun.elapsed().as_secs_f64());
     Ok(())
 }

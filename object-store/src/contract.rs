@@ -6,6 +6,7 @@
 mod race;
 mod single;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,10 +67,13 @@ async fn read(store: &dyn ObjectStore, key: &str) -> Bytes {
     read.unwrap_or_else(|error| panic!("get {key:?}: {error:?}")).0
 }
 
-fn is_not_found<T>(result: &Result<T, ObjectStoreError>) -> bool {
-    matches!(result, Err(ObjectStoreError::NotFound { .. }))
+fn assert_not_found<T: Debug>(result: &Result<T, ObjectStoreError>) {
+    assert!(matches!(result, Err(ObjectStoreError::NotFound { .. })), "not found was expected: {result:?}");
 }
 
-fn is_mismatch<T>(result: &Result<T, ObjectStoreError>) -> bool {
-    matches!(result, Err(ObjectStoreError::VersionMismatch { .. }))
+fn assert_mismatch<T: Debug>(result: &Result<T, ObjectStoreError>) {
+    assert!(
+        matches!(result, Err(ObjectStoreError::VersionMismatch { .. })),
+        "a mismatch was expected: {result:?}"
+    );
 }

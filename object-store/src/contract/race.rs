@@ -59,7 +59,7 @@ pub(super) async fn of_many_swappers_one_moves_each_version(store: &Arc<dyn Obje
 /// Read, add one, swap, and again on a mismatch: as users of the verb do.
 pub(super) async fn a_counter_loses_no_increment(store: &Arc<dyn ObjectStore>, extent: Extent) {
     let key = "race/counter";
-    let increments = extent.rounds.div_ceil(extent.writers);
+    let increments = extent.rounds.div_ceil(4 * extent.writers);
     store.compare_and_swap(key, None, Bytes::from_static(b"0")).await.expect("the key is free");
     let counting = (0..extent.writers).map(|_| {
         let store = Arc::clone(store);

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use carnax_core::offset::ByteRange;
 
-use super::{is_mismatch, is_not_found, put, read};
+use super::{assert_mismatch, assert_not_found, put, read};
 use crate::error::ObjectStoreError;
 use crate::payload::Payload;
 use crate::store::{DELETE_BATCH_KEYS_MAX, GetRange, LIST_PAGE_KEYS_MAX, ObjectStore};
 
 pub(super) async fn an_object_is_put_once_and_read_back(store: &dyn ObjectStore) {
     let key = "put/once";
-    assert!(is_not_found(&store.head(key).await));
-    assert!(is_not_found(&store.get(key, GetRange::WholeUpTo(9)).await));
+    assert_not_found(&store.head(key).await);
+    assert_not_found(&store.get(key, GetRange::WholeUpTo(9)).await);
 
     let chunks = vec![Bytes::from_static(b"one "), Bytes::new(), Bytes::from_static(b"object")];
     let payload = Payload::new(chunks);
@@ -56,7 +56,7 @@ pub(super) async fn ranges_are_exact_or_refused(store: &dyn ObjectStore) {
         let refused = get(start, length).await;
         assert!(matches!(refused, Err(ObjectStoreError::Invalid { .. })), "{start}+{length} {refused:?}");
     }
-    assert!(is_not_found(&store.get("range/absent", ByteRange { start: 0, length: 1 }.into()).await));
+    assert_not_found(&store.get("range/absent", ByteRange { start: 0, length: 1 }.into()).await);
 }
 
 pub(super) async fn a_swap_needs_the_version_that_it_expects(store: &dyn ObjectStore) {
@@ -64,12 +64,12 @@ pub(super) async fn a_swap_needs_the_version_that_it_expects(store: &dyn ObjectS
     let swap =
         |expected, bytes: &'static [u8]| store.compare_and_swap(key, expected, Bytes::from_static(bytes));
     let first = swap(None, b"first").await.expect("the key is free");
-    assert!(is_mismatch(&swap(None, b"taken").await));
+    assert_mismatch(&swap(None, b"taken").await);
     let (bytes, version) = store.get(key, GetRange::WholeUpTo(99)).await.expect("it was swapped in");
     assert_eq!((&bytes[..], &version), (&b"first"[..], &first));
     let second = swap(Some(first.clone()), b"second").await.expect("the version is right");
     assert_ne!(first, second);
-    assert!(is_mismatch(&swap(Some(first), b"late").await));
+    assert_mismatch(&swap(Some(first), b"late").await);
     let third = swap(Some(second.clone()), b"third3").await.expect("the version is right");
     assert_ne!(second, third);
     let head = store.head(key).await.expect("it was swapped in");
@@ -78,7 +78,8 @@ pub(super) async fn a_swap_needs_the_version_that_it_expects(store: &dyn ObjectS
 
     let deleted = store.delete_many(&[key.to_owned()]).await;
     assert!(matches!(deleted[..], [Ok(())]), "{deleted:?}");
-    assert!(is_mismatch(&swap(Some(third), b"gone").await), "what is absent is at no version");
+    // What is absent is at no version.
+    assert_mismatch(&swap(Some(third), b"gone").await);
     swap(None, b"anew").await.expect("the key is free again");
 
     put(store, "swap/put", b"put").await;
@@ -197,7 +198,7 @@ pub(super) async fn deleting_is_idempotent_and_answers_for_each_key(store: &dyn 
     }
     let left = store.list("delete/", "", 9).await.expect("a list").objects;
     assert_eq!(left.iter().map(|object| &object.key).collect::<Vec<_>>(), [&keys[0], &keys[2], &keys[4]]);
-    assert!(is_not_found(&store.head(&keys[1]).await));
+    assert_not_found(&store.head(&keys[1]).await);
     put(store, &keys[1], b"again").await;
     assert_eq!(read(store, &keys[1]).await, "again");
     assert!(store.delete_many(&[]).await.is_empty());

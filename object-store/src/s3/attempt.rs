@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::error::{ObjectStoreError, Said, SharedError};
 use crate::store::Verb;
@@ -81,7 +81,7 @@ impl Failed {
             Cause::Broken | Cause::ConditionFailed | Cause::OutsideObject => {
                 ObjectStoreError::unavailable(verb, key, source)
             }
-            Cause::NotFound if verb.writes() => {
+            Cause::NotFound if verb.writes() || verb == Verb::List => {
                 ObjectStoreError::Misconfigured { detail: NO_BUCKET.to_owned(), source: Some(source) }
             }
             Cause::NotFound => ObjectStoreError::not_found(key),
@@ -123,12 +123,24 @@ where
 
 fn describe<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E, HttpResponse>) -> String {
     let SdkError::ServiceError(context) = error else {
-        return DisplayErrorContext(error).to_string();
+        return chain(error);
     };
     let (status, error) = (context.raw().status().as_u16(), context.err());
     let (code, message) = (error.code().unwrap_or("no code"), error.message().unwrap_or("no message"));
     let request = context.raw().headers().get("x-amz-request-id").unwrap_or("unknown");
     format!("status {status}, {code}: {message} (request {request})")
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    line
 }
 
 /// What an error answer means, and whether a write may have been done in spite of it.

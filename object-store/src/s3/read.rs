@@ -77,13 +77,7 @@ impl S3Store {
         limit: usize,
     ) -> Result<ListPage, ObjectStoreError> {
         let tried = self.persist(0, || self.list_once(prefix, start_after, limit)).await;
-        match tried.result {
-            Err(Failed { cause: Cause::NotFound, .. }) => Err(ObjectStoreError::Misconfigured {
-                detail: format!("the bucket {} does not exist", self.bucket),
-                source: None,
-            }),
-            _ => tried.into_result(Verb::List, prefix),
-        }
+        tried.into_result(Verb::List, prefix)
     }
 
     async fn list_once(&self, prefix: &str, start_after: &str, limit: usize) -> Result<ListPage, Failed> {
