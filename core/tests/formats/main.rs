@@ -2,6 +2,7 @@
 //!
 //! A golden file is never changed. One that is missing is written by the test that wants it, which then fails, so that
 //! the new file is looked at and committed.
+#![expect(clippy::disallowed_methods, reason = "golden files are read and written")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod batches;
