@@ -1,5 +1,6 @@
 //! The state machine from outside: stories, random commands against a naive model, and everything that is stored as bytes.
 #![allow(clippy::unwrap_used, reason = "tests may")]
+#![allow(clippy::disallowed_methods, reason = "tests read golden files")]
 
 mod bytes;
 mod model;
