@@ -66,7 +66,9 @@ pub enum BootstrapError {
         reason: String,
     },
     /// The cluster was restored under another incarnation.
-    #[error("the bucket belongs to incarnation {found} of cluster {cluster}, this disk to {own}; wipe the disk to join")]
+    #[error(
+        "the bucket belongs to incarnation {found} of cluster {cluster}, this disk to {own}; wipe the disk to join"
+    )]
     OtherIncarnation {
         /// The cluster in the bucket.
         cluster: ClusterId,
@@ -212,7 +214,11 @@ mod tests {
         assert_eq!(won.len(), 1, "{claims:?}");
         let Ok(Claim::Won(winner)) = won[0] else { unreachable!("filtered") };
         let disk: u128 = winner.disk.parse().unwrap();
-        assert_eq!(claim(&*store, None, disk).await.unwrap(), Claim::Won(winner.clone()), "also after a restart");
+        assert_eq!(
+            claim(&*store, None, disk).await.unwrap(),
+            Claim::Won(winner.clone()),
+            "also after a restart"
+        );
         assert_eq!(claim(&*store, Some(document(99)), 99).await.unwrap(), Claim::Taken(winner.clone()));
     }
 

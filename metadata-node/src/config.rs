@@ -1,5 +1,6 @@
 //! The settings of a metadata node, from flags and environment.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,8 +48,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The address that others dial.
-    pub fn advertised(&self) -> &str {
-        self.node_advertise.as_deref().unwrap_or(&self.node_listen)
+    /// The address that others dial, when the node listens at `bound`: port 0 stands for the port that it got.
+    pub(crate) fn advertised_at(&self, bound: SocketAddr) -> String {
+        let asked = self.node_advertise.as_deref().unwrap_or(&self.node_listen);
+        match asked.strip_suffix(":0") {
+            Some(host) => format!("{host}:{}", bound.port()),
+            None => asked.to_owned(),
+        }
     }
 }

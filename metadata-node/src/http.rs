@@ -18,16 +18,19 @@ use carnax_platform::network::Listener;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use prometheus::{Encoder, TextEncoder};
+use prometheus::TextEncoder;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::handle::Handle;
+use crate::run::Joined;
 
 /// Connections beyond this wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
+/// What a node says until it is part of a cluster.
+const WAITS: &str = "the node has not joined a cluster yet; its log says what it waits for";
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Serialize)]
@@ -37,8 +40,8 @@ struct Ready {
 }
 
 /// Serves until `shutdown`, then ends idle connections and waits for answers in progress.
-pub(crate) async fn serve(mut listener: Box<dyn Listener>, handle: Handle, shutdown: CancellationToken) {
-    let service = TowerToHyperService::new(router(handle));
+pub(crate) async fn serve(mut listener: Box<dyn Listener>, joined: Joined, shutdown: CancellationToken) {
+    let service = TowerToHyperService::new(router(joined));
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -85,27 +88,36 @@ async fn accept(listener: &mut Box<dyn Listener>, room: &Arc<Semaphore>) -> io::
     Ok((connection, place))
 }
 
-fn router(handle: Handle) -> Router {
+fn router(joined: Joined) -> Router {
     Router::new()
         .route("/healthz", get(|| async { Json(serde_json::json!({"alive": true})) }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/v1/cluster", get(|State(handle): State<Handle>| async move { Json(handle.cluster_status()) }))
+        .route("/v1/cluster", get(cluster))
         .fallback(|| async { problem(&Problem::new(ErrorCode::RouteNotFound, "no such path on this port")) })
-        .with_state(handle)
+        .with_state(joined)
 }
 
-async fn ready(State(handle): State<Handle>) -> Response {
-    let reasons = handle.why_not_ready();
+async fn ready(State(joined): State<Joined>) -> Response {
+    let reasons = joined.get().map_or_else(|| vec![WAITS.to_owned()], Handle::why_not_ready);
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Ready { ready: reasons.is_empty(), reasons })).into_response()
 }
 
-async fn metrics(State(handle): State<Handle>) -> Response {
-    let mut text = Vec::new();
-    match TextEncoder::new().encode(&handle.gather_metrics(), &mut text) {
-        Ok(()) => ([("content-type", prometheus::TEXT_FORMAT)], text).into_response(),
-        Err(error) => problem(&Problem::new(ErrorCode::Internal, format!("metrics cannot be written: {error}"))),
+async fn cluster(State(joined): State<Joined>) -> Response {
+    match joined.get() {
+        Some(handle) => Json(handle.cluster_status()).into_response(),
+        None => problem(&Problem::new(ErrorCode::Unavailable, WAITS)),
+    }
+}
+
+async fn metrics(State(joined): State<Joined>) -> Response {
+    let Some(handle) = joined.get() else { return problem(&Problem::new(ErrorCode::Unavailable, WAITS)) };
+    match TextEncoder::new().encode_to_string(&handle.metrics().registry.gather()) {
+        Ok(text) => ([("content-type", prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            problem(&Problem::new(ErrorCode::Internal, format!("metrics cannot be written: {error}")))
+        }
     }
 }
 

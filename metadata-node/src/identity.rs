@@ -9,14 +9,22 @@
 //! A disk never changes its identity, and an identity never changes its disk: a node whose folder was wiped comes back
 //! as somebody else, so that it cannot vote twice in one term.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use carnax_core::id::{ClusterId, Incarnation, NodeId};
+use carnax_metadata_raft::{MemoryDisk, Storage};
 use carnax_platform::entropy::Entropy;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::bootstrap::BootstrapDocument;
+
+const DISK: &str = "disk.json";
+const NODE: &str = "node.json";
 
 /// What a node knows of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,86 +35,131 @@ pub(crate) struct Identity {
     pub(crate) incarnation: Incarnation,
     /// The id that the cluster gave it.
     pub(crate) node: NodeId,
+    /// What the node that started the cluster is to tell the state machine; none on all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bootstrap: Option<BootstrapDocument>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Disk {
-    disk: String,
+/// Where a node keeps what must outlive its process.
+#[derive(Debug, Clone)]
+pub enum Disk {
+    /// A folder that belongs to this node alone.
+    Directory(PathBuf),
+    /// Memory that outlives the node but not the process, for simulations.
+    Memory(Box<MemoryNodeDisk>),
 }
 
-/// A folder that cannot say who it is.
+/// The memory of a simulated disk; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryNodeDisk {
+    /// Log and snapshots, with what an fsync has made durable.
+    pub raft: MemoryDisk,
+    files: Arc<Mutex<BTreeMap<&'static str, Vec<u8>>>>,
+}
+
+/// A disk that cannot say who it is.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The operating system failed.
-    #[error("{path} cannot be read or written")]
+    #[error("{file} cannot be read or written in {dir}")]
     Io {
         /// Which file.
-        path: PathBuf,
+        file: &'static str,
+        /// Where.
+        dir: PathBuf,
         /// Why.
         source: io::Error,
     },
     /// The file is there, but not what this version wrote.
-    #[error("{path} is damaged; restore it from its copy, or wipe the whole folder so that the node joins anew")]
+    #[error(
+        "{file} is damaged; restore it from a copy, or wipe the whole folder so that the node joins anew"
+    )]
     Damaged {
         /// Which file.
-        path: PathBuf,
+        file: &'static str,
         /// Why.
         source: serde_json::Error,
     },
-    /// The disk id is not a number.
-    #[error("{path} holds no disk id: {text:?}")]
-    NoDiskId {
-        /// Which file.
-        path: PathBuf,
-        /// What it holds.
-        text: String,
-    },
 }
 
-/// The number of this disk; drawn and made durable at the first start.
-pub(crate) fn disk_id(dir: &Path, entropy: &dyn Entropy) -> Result<u128, IdentityError> {
-    let path = dir.join("disk.json");
-    if let Some(Disk { disk }) = read(&path)? {
-        return disk.parse().map_err(|_| IdentityError::NoDiskId { path, text: disk });
+/// A disk id as text: JSON numbers do not hold 128 bits.
+#[derive(Debug, Serialize, Deserialize)]
+struct DiskDocument {
+    disk: String,
+}
+
+impl Disk {
+    /// Where Raft keeps its log and snapshots.
+    pub(crate) fn raft(&self) -> Storage {
+        match self {
+            Self::Directory(dir) => Storage::Directory(dir.join("raft")),
+            Self::Memory(memory) => Storage::Memory(memory.raft.clone()),
+        }
     }
-    let disk = entropy.next_u128();
-    write(&path, &Disk { disk: disk.to_string() })?;
-    Ok(disk)
-}
 
-/// The identity of this disk, once it has one.
-pub(crate) fn load(dir: &Path) -> Result<Option<Identity>, IdentityError> {
-    read(&dir.join("node.json"))
-}
+    /// The number of this disk; drawn and made durable at the first start.
+    pub(crate) fn id(&self, entropy: &dyn Entropy) -> Result<u128, IdentityError> {
+        if let Some(DiskDocument { disk }) = self.read(DISK)? {
+            let not_a_number = |error| serde::de::Error::custom(format!("{error}: {disk:?}"));
+            return disk
+                .parse()
+                .map_err(|error| IdentityError::Damaged { file: DISK, source: not_a_number(error) });
+        }
+        let disk = entropy.next_u128();
+        self.write(DISK, &DiskDocument { disk: disk.to_string() })?;
+        Ok(disk)
+    }
 
-/// Makes the identity durable.
-pub(crate) fn store(dir: &Path, identity: &Identity) -> Result<(), IdentityError> {
-    write(&dir.join("node.json"), identity)
-}
+    /// The identity of this disk, once it has one.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, IdentityError> {
+        self.read(NODE)
+    }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, IdentityError> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| IdentityError::Damaged { path: path.to_owned(), source }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(IdentityError::Io { path: path.to_owned(), source }),
+    /// Makes the identity durable.
+    pub(crate) fn assign(&self, identity: &Identity) -> Result<(), IdentityError> {
+        self.write(NODE, identity)
+    }
+
+    fn read<T: DeserializeOwned>(&self, file: &'static str) -> Result<Option<T>, IdentityError> {
+        let bytes = match self {
+            Self::Directory(dir) => match std::fs::read(dir.join(file)) {
+                Ok(bytes) => Some(bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(source) => return Err(IdentityError::Io { file, dir: dir.clone(), source }),
+            },
+            Self::Memory(memory) => {
+                memory.files.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned()
+            }
+        };
+        let parsed = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+        parsed.map_err(|source| IdentityError::Damaged { file, source })
+    }
+
+    fn write<T: Serialize>(&self, file: &'static str, value: &T) -> Result<(), IdentityError> {
+        let bytes = serde_json::to_vec(value).map_err(|source| IdentityError::Damaged { file, source })?;
+        match self {
+            Self::Directory(dir) => write_durably(dir, file, &bytes).map_err(|source| IdentityError::Io {
+                file,
+                dir: dir.clone(),
+                source,
+            }),
+            Self::Memory(memory) => {
+                memory.files.lock().unwrap_or_else(PoisonError::into_inner).insert(file, bytes);
+                Ok(())
+            }
+        }
     }
 }
 
 /// Writes beside, fsyncs, renames, fsyncs the folder: the file is whole or absent after any crash.
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), IdentityError> {
-    let durably = || -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let beside = path.with_extension("tmp");
-        let mut file = File::create(&beside)?;
-        file.write_all(&serde_json::to_vec(value)?)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        File::open(folder)?.sync_all()
-    };
-    durably().map_err(|source| IdentityError::Io { path: path.to_owned(), source })
+fn write_durably(dir: &Path, file: &str, bytes: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let beside = dir.join(format!("{file}.tmp"));
+    let mut written = File::create(&beside)?;
+    written.write_all(bytes)?;
+    written.sync_all()?;
+    std::fs::rename(&beside, dir.join(file))?;
+    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
@@ -118,16 +171,20 @@ mod tests {
     #[test]
     fn a_disk_keeps_its_identity_and_damage_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = disk_id(dir.path(), &SystemEntropy).unwrap();
-        assert_eq!(disk_id(dir.path(), &SystemEntropy).unwrap(), disk);
-        assert_eq!(load(dir.path()).unwrap(), None);
-        let cluster = ClusterId::from_bytes([7; 16]);
-        let identity = Identity { cluster, incarnation: Incarnation(1), node: NodeId(3) };
-        store(dir.path(), &identity).unwrap();
-        assert_eq!(load(dir.path()).unwrap(), Some(identity));
-        std::fs::write(dir.path().join("node.json"), b"{").unwrap();
-        assert!(load(dir.path()).unwrap_err().to_string().contains("node.json is damaged"));
-        std::fs::write(dir.path().join("disk.json"), br#"{"disk":"x"}"#).unwrap();
-        assert!(matches!(disk_id(dir.path(), &SystemEntropy), Err(IdentityError::NoDiskId { .. })));
+        for disk in [Disk::Directory(dir.path().to_owned()), Disk::Memory(Box::default())] {
+            let id = disk.id(&SystemEntropy).unwrap();
+            assert_eq!(disk.id(&SystemEntropy).unwrap(), id);
+            assert_eq!(disk.identity().unwrap(), None);
+            let cluster = ClusterId::from_bytes([7; 16]);
+            let identity =
+                Identity { cluster, incarnation: Incarnation(1), node: NodeId(3), bootstrap: None };
+            disk.assign(&identity).unwrap();
+            assert_eq!(disk.identity().unwrap(), Some(identity));
+        }
+        let disk = Disk::Directory(dir.path().to_owned());
+        std::fs::write(dir.path().join(NODE), b"{").unwrap();
+        assert!(disk.identity().unwrap_err().to_string().contains("node.json is damaged"));
+        std::fs::write(dir.path().join(DISK), br#"{"disk":"x"}"#).unwrap();
+        assert!(matches!(disk.id(&SystemEntropy), Err(IdentityError::Damaged { file: DISK, .. })));
     }
 }

@@ -1,1 +1,31 @@
-//! Placeholder.
+//! The metadata node: one member of the Raft cluster that assigns offsets and tracks which bytes hold them.
+//!
+//! ```text
+//!  RPC calls ─▶ handle ─▶ propose / read index ─▶ carnax-metadata-raft ─▶ carnax-metadata-state
+//!                ▲
+//!  duties ───────┘ (leader only: bootstrap, votes, expiry, clocks)
+//! ```
+//!
+//! It owns bootstrap, identity, membership, time stamps, and the ports. It never sees a record, never touches a segment
+//! object, and decides nothing that `apply` decides.
+#![warn(missing_docs)]
+
+mod bootstrap;
+mod cluster;
+mod config;
+mod duties;
+mod handle;
+mod http;
+mod identity;
+mod join;
+mod log_clock;
+mod membership;
+mod metrics;
+mod rpc;
+mod run;
+mod stamper;
+
+pub use bootstrap::BootstrapError;
+pub use config::Settings;
+pub use identity::{Disk, IdentityError, MemoryNodeDisk};
+pub use run::{Components, Listening, RunError, run};

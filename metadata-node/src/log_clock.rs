@@ -102,16 +102,28 @@ mod tests {
         assert_eq!(clock.stamp(reading(1_001, 6, &[])), at(1_001));
         assert_eq!(clock.stamp(reading(900, 7, &[])), at(1_001));
         assert_eq!(clock.stamp(reading(1_003, 8, &[])), at(1_003));
-        assert_eq!(clock.stamp(reading(1_060, 9, &[])), at(1_060), "within a minute the leader's word is enough");
+        assert_eq!(
+            clock.stamp(reading(1_060, 9, &[])),
+            at(1_060),
+            "within a minute the leader's word is enough"
+        );
     }
 
     #[test]
     fn a_jump_needs_a_majority() {
         let mut clock = LogClock::start(at(1_000), Duration::ZERO);
-        assert_eq!(clock.stamp(reading(9_000, 10, &[at(1_010), at(1_010)])), at(1_010), "the leader alone jumped");
+        assert_eq!(
+            clock.stamp(reading(9_000, 10, &[at(1_010), at(1_010)])),
+            at(1_010),
+            "the leader alone jumped"
+        );
         assert_eq!(clock.stamp(reading(9_001, 11, &[])), at(1_011), "nobody knows the peers' clocks yet");
         assert_eq!(clock.stamp(reading(9_002, 12, &[at(8_990)])), at(9_002), "two of three have come so far");
-        assert_eq!(clock.stamp(reading(9_003, 13, &[at(1_013), at(1_013)])), at(9_003), "and from there on it counts");
+        assert_eq!(
+            clock.stamp(reading(9_003, 13, &[at(1_013), at(1_013)])),
+            at(9_003),
+            "and from there on it counts"
+        );
         assert_eq!(clock.stamp(reading(99_000, 14, &[at(1_014), at(1_014)])), at(9_004));
         let mut alone = LogClock::start(at(1_000), Duration::ZERO);
         assert_eq!(alone.stamp(Reading { voters: 1, ..reading(700_000, 1, &[]) }), at(700_000));
@@ -119,7 +131,8 @@ mod tests {
 
     #[test]
     fn only_a_leader_that_differs_from_the_middle_is_off() {
-        let off = |wall, peers: &[Timestamp]| off_the_median(reading(wall, 0, peers)).map(|off| off.as_secs());
+        let off =
+            |wall, peers: &[Timestamp]| off_the_median(reading(wall, 0, peers)).map(|off| off.as_secs());
         assert_eq!(off(1_000, &[at(1_001), at(5_000)]), Some(1));
         assert_eq!(off(5_000, &[at(1_001), at(1_000)]), Some(3_999));
         assert_eq!(off(5_000, &[at(1_000)]), Some(0), "two that disagree: nobody is right");

@@ -41,12 +41,16 @@ impl Metrics {
             registry.register(Box::new(histogram.clone())).expect("metric names are unique");
             histogram
         };
-        let refused = Opts::new("carnax_metadata_refused_total", "Calls answered with a problem, by its code.");
+        let refused =
+            Opts::new("carnax_metadata_refused_total", "Calls answered with a problem, by its code.");
         let refused = IntCounterVec::new(refused, &["code"]).expect("metric names are valid");
         registry.register(Box::new(refused.clone())).expect("metric names are unique");
         Self {
             commit: histogram("carnax_metadata_commit_seconds", "From a proposal to its reply."),
-            read_index: histogram("carnax_metadata_read_index_seconds", "Until a linearizable read may be answered."),
+            read_index: histogram(
+                "carnax_metadata_read_index_seconds",
+                "Until a linearizable read may be answered.",
+            ),
             leading: gauge("carnax_metadata_leading", "1 while this node leads."),
             term: gauge("carnax_metadata_term", "The Raft term."),
             applied: gauge("carnax_metadata_applied_index", "The last Raft log entry that is applied."),

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use carnax_core::metadata::{
-    AddNode, AlterTopic, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DescribeCluster, DescribeTopic,
-    ListTopics, OpenSession, PlanFetch, RemoveNode, TransferLeadership, TrimPartition, WatchCommits,
+    AddNode, AlterTopic, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DescribeCluster,
+    DescribeTopic, ListTopics, OpenSession, PlanFetch, RemoveNode, TransferLeadership, TrimPartition,
+    WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
 use futures::stream::{BoxStream, StreamExt};
+use tokio_util::sync::CancellationToken;
 
 use crate::handle::Handle;
 
@@ -16,8 +18,8 @@ use crate::handle::Handle;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
 
 /// All calls of this node.
-pub(crate) fn router(handle: &Handle) -> Router {
-    let router = queries(Router::new(), handle);
+pub(crate) fn router(handle: &Handle, shutdown: &CancellationToken) -> Router {
+    let router = queries(Router::new(), handle, shutdown);
     let router = commands(router, handle);
     membership(router, handle)
 }
@@ -33,13 +35,15 @@ macro_rules! unary {
     }};
 }
 
-fn queries(router: Router, handle: &Handle) -> Router {
+fn queries(router: Router, handle: &Handle, shutdown: &CancellationToken) -> Router {
     let router = unary!(router, handle, PlanFetch, plan_fetch);
     let router = unary!(router, handle, DescribeTopic, describe_topic);
     let router = unary!(router, handle, ListTopics, list_topics);
-    let watching = handle.clone();
+    let (watching, shutdown) = (handle.clone(), shutdown.clone());
     router.server_stream(move |_: WatchCommits| {
-        let notices: BoxStream<'static, Result<CommitNotice, Problem>> = watching.watch_commits().boxed();
+        let stopped = shutdown.clone().cancelled_owned();
+        let notices: BoxStream<'static, Result<CommitNotice, Problem>> =
+            watching.watch_commits().take_until(stopped).boxed();
         async move { Ok(notices) }
     })
 }

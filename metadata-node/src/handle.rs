@@ -1,0 +1,203 @@
+//! What can be asked of this node, with Raft hidden behind it.
+//!
+//! Commands go through the log and are answered by the leader alone; queries are answered by any node from a state that
+//! holds everything acknowledged before they arrived. The handle makes what the state machine may not: new ids.
+
+use std::sync::Arc;
+
+use carnax_core::error_code::ErrorCode;
+use carnax_core::id::{ClusterId, Incarnation, NodeId, TopicId};
+use carnax_core::metadata::{
+    AddNode, AlterTopic, ClusterStatus, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DeletedTopic,
+    DescribeTopic, FetchPlan, ListTopics, MembershipChanged, OpenSession, PlanFetch, RemoveNode,
+    SegmentsCommitted, SessionOpened, TopicDescription, TopicPage, TransferLeadership, TrimPartition,
+    TrimmedPartition,
+};
+use carnax_core::problem::Problem;
+use carnax_metadata_raft::{RaftNode, StateView};
+use carnax_metadata_state::{Command, Reply, answer};
+use carnax_platform::entropy::Entropy;
+use futures::stream::Stream;
+
+use crate::cluster;
+use crate::membership;
+use crate::metrics::Metrics;
+use crate::rpc::DEADLINE;
+
+/// The node, for whoever asks it something. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    raft: RaftNode,
+    entropy: Arc<dyn Entropy>,
+    metrics: Metrics,
+    cluster: ClusterId,
+    incarnation: Incarnation,
+}
+
+/// Picks the reply that a command has; the state machine gives each command its own.
+macro_rules! reply {
+    ($handle:expr, $command:expr, $variant:ident) => {
+        match $handle.propose($command).await? {
+            Reply::$variant(reply) => Ok(reply),
+            other => Err(mismatched(&other)),
+        }
+    };
+}
+
+impl Handle {
+    pub(crate) fn new(
+        raft: RaftNode,
+        entropy: Arc<dyn Entropy>,
+        metrics: Metrics,
+        cluster: ClusterId,
+        incarnation: Incarnation,
+    ) -> Self {
+        Self(Arc::new(Parts { raft, entropy, metrics, cluster, incarnation }))
+    }
+
+    pub(crate) fn raft(&self) -> &RaftNode {
+        &self.0.raft
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.0.cluster
+    }
+
+    pub(crate) async fn open_session(&self, request: OpenSession) -> Result<SessionOpened, Problem> {
+        reply!(self, Command::OpenSession(request), SessionOpened)
+    }
+
+    pub(crate) async fn commit_segments(
+        &self,
+        request: CommitSegments,
+    ) -> Result<SegmentsCommitted, Problem> {
+        if request.incarnation != self.0.incarnation {
+            return Err(stale_incarnation(self.0.incarnation));
+        }
+        let committed: Arc<SegmentsCommitted> =
+            reply!(self, Command::CommitSegments(request), SegmentsCommitted)?;
+        Ok(Arc::unwrap_or_clone(committed))
+    }
+
+    pub(crate) async fn create_topic(&self, request: CreateTopic) -> Result<TopicDescription, Problem> {
+        let now = self.0.raft.state().state.log_time();
+        let id = TopicId::from_parts(now, self.0.entropy.next_u128());
+        reply!(self, Command::CreateTopic { id, request }, TopicCreated)
+    }
+
+    pub(crate) async fn alter_topic(&self, request: AlterTopic) -> Result<TopicDescription, Problem> {
+        reply!(self, Command::AlterTopic(request), TopicAltered)
+    }
+
+    pub(crate) async fn delete_topic(&self, request: DeleteTopic) -> Result<DeletedTopic, Problem> {
+        reply!(self, Command::DeleteTopic(request), TopicDeleted)
+    }
+
+    pub(crate) async fn trim_partition(&self, request: TrimPartition) -> Result<TrimmedPartition, Problem> {
+        reply!(self, Command::TrimPartition(request), PartitionTrimmed)
+    }
+
+    pub(crate) async fn plan_fetch(&self, request: PlanFetch) -> Result<FetchPlan, Problem> {
+        let view = self.linearizable().await?;
+        self.counted(answer::plan_fetch(&view.state, &request))
+    }
+
+    pub(crate) async fn describe_topic(&self, request: DescribeTopic) -> Result<TopicDescription, Problem> {
+        let view = self.linearizable().await?;
+        self.counted(answer::describe_topic(&view.state, &request))
+    }
+
+    pub(crate) async fn list_topics(&self, request: ListTopics) -> Result<TopicPage, Problem> {
+        let view = self.linearizable().await?;
+        self.counted(answer::list_topics(&view.state, &request))
+    }
+
+    /// Everything committed from now on, as this node applies it. Ends when the node stops.
+    pub(crate) fn watch_commits(&self) -> impl Stream<Item = Result<CommitNotice, Problem>> + Send + 'static {
+        let feed = self.0.raft.watch_applied();
+        cluster::notices(self.0.raft.state().applied, feed)
+    }
+
+    pub(crate) async fn add_node(&self, request: AddNode) -> Result<MembershipChanged, Problem> {
+        self.counted(membership::add(self, request).await)
+    }
+
+    pub(crate) async fn remove_node(&self, request: RemoveNode) -> Result<MembershipChanged, Problem> {
+        self.counted(membership::remove(self, request.node).await)
+    }
+
+    pub(crate) async fn transfer_leadership(
+        &self,
+        request: TransferLeadership,
+    ) -> Result<MembershipChanged, Problem> {
+        self.counted(membership::transfer(self, request.to).await)
+    }
+
+    /// The cluster as this node sees it; asks nobody.
+    pub(crate) fn cluster_status(&self) -> ClusterStatus {
+        cluster::status(&self.0.raft, self.0.cluster, self.0.incarnation)
+    }
+
+    /// What keeps this node from serving; empty if nothing does.
+    pub(crate) fn why_not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let (view, leadership) = (self.0.raft.state(), self.0.raft.leadership());
+        if leadership.leader.is_none() {
+            reasons.push("no node leads: most voters are down or cut off".to_owned());
+        }
+        if !view.state.appends_open() {
+            let wanted = view.state.voters_wanted();
+            reasons.push(format!("appends wait until {wanted} nodes vote, as the bootstrap list asks for"));
+        }
+        reasons
+    }
+
+    /// Proposes a command and waits for what the state machine decides.
+    ///
+    /// Dropping the future does not take the command back.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Reply, Problem> {
+        let timer = self.0.metrics.commit.start_timer();
+        let proposed = self.0.raft.propose(command, DEADLINE).await;
+        timer.observe_duration();
+        self.counted(proposed.and_then(|applied| applied.outcome))
+    }
+
+    /// The state after everything that was acknowledged before this call.
+    pub(crate) async fn linearizable(&self) -> Result<Arc<StateView>, Problem> {
+        let timer = self.0.metrics.read_index.start_timer();
+        let view = self.0.raft.linearizable(DEADLINE).await;
+        timer.observe_duration();
+        self.counted(view)
+    }
+
+    fn counted<T>(&self, answer: Result<T, Problem>) -> Result<T, Problem> {
+        if let Err(problem) = &answer {
+            self.0.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();
+        }
+        answer
+    }
+}
+
+fn stale_incarnation(own: Incarnation) -> Problem {
+    let detail = format!("the cluster runs under incarnation {own}; open a new session");
+    Problem::new(ErrorCode::StaleIncarnation, detail)
+}
+
+fn mismatched(reply: &Reply) -> Problem {
+    Problem::new(ErrorCode::Internal, format!("the state machine gave a reply of another command: {reply:?}"))
+}
+
+/// A node that nobody knows.
+pub(crate) fn no_such_node(node: NodeId) -> Problem {
+    Problem::new(
+        ErrorCode::NodeNotFound,
+        format!("no metadata node has the id {node}; see the cluster's status"),
+    )
+}

@@ -1,0 +1,166 @@
+//! Who is in the cluster: nodes join, are promoted, leave, and hand leadership over. Served by the leader.
+//!
+//! A disk is registered first: the state machine gives it an id that no other disk ever has. Then Raft adds the id as a
+//! learner; whether and when it votes is decided by [`promotions`] or by an operator.
+
+use std::time::Duration;
+
+use carnax_core::error_code::ErrorCode;
+use carnax_core::id::NodeId;
+use carnax_core::metadata::{AddNode, MembershipChanged};
+use carnax_core::problem::Problem;
+use carnax_metadata_raft::Member;
+use carnax_metadata_state::{Command, Reply};
+
+use crate::cluster::node_status;
+use crate::handle::{Handle, no_such_node};
+
+/// How long one change of Raft's membership may take.
+const CHANGE: Duration = Duration::from_secs(7);
+
+/// Lets a disk in as a learner, or gives a learner its vote.
+pub(crate) async fn add(handle: &Handle, request: AddNode) -> Result<MembershipChanged, Problem> {
+    leads(handle)?;
+    let node = match request.disk {
+        Some(disk) => register(handle, &request.address, disk).await?,
+        None => at_address(handle, &request.address)?,
+    };
+    if request.disk.is_some() {
+        handle.raft().add_learner(node, &request.address, CHANGE).await?;
+    }
+    if request.promote {
+        handle.raft().promote(node, CHANGE).await?;
+    }
+    Ok(changed(handle, node))
+}
+
+/// Takes a node out for good.
+pub(crate) async fn remove(handle: &Handle, node: NodeId) -> Result<MembershipChanged, Problem> {
+    leads(handle)?;
+    let members = handle.raft().status().members;
+    if !members.iter().any(|member| member.node == node) {
+        return Err(no_such_node(node));
+    }
+    if handle.raft().id() == node {
+        let detail = "a leader does not remove itself: transfer leadership first, then remove it";
+        return Err(Problem::new(ErrorCode::Conflict, detail));
+    }
+    handle.raft().remove(node, CHANGE).await?;
+    record_voters(handle).await?;
+    handle.propose(Command::DeregisterNode { node }).await?;
+    Ok(changed(handle, node))
+}
+
+/// Hands leadership over.
+pub(crate) async fn transfer(handle: &Handle, to: Option<NodeId>) -> Result<MembershipChanged, Problem> {
+    leads(handle)?;
+    let node = handle.raft().transfer_leadership(to, CHANGE).await?;
+    Ok(changed(handle, node))
+}
+
+/// Tells the state machine who votes now, if it does not know.
+pub(crate) async fn record_voters(handle: &Handle) -> Result<(), Problem> {
+    let mut voters: Vec<NodeId> = handle
+        .raft()
+        .status()
+        .members
+        .iter()
+        .filter(|member| member.voter)
+        .map(|member| member.node)
+        .collect();
+    voters.sort_unstable();
+    if handle.raft().state().state.voters() == voters {
+        return Ok(());
+    }
+    handle.propose(Command::SetVoters { voters }).await.map(drop)
+}
+
+/// A learner that is to vote, and the voter whose place it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Promotion {
+    pub(crate) learner: NodeId,
+    pub(crate) instead_of: Option<NodeId>,
+}
+
+/// The next learner that votes without an operator's word, if there is one: while fewer nodes vote than the bootstrap
+/// list asked for, or when a voter's address came back with another disk. That voter's old disk is gone for good, since
+/// its folder was emptied: it is removed as soon as its successor votes.
+pub(crate) fn promotions(members: &[Member], voters_wanted: u32) -> Option<Promotion> {
+    let voters = || members.iter().filter(|member| member.voter);
+    let few = voters().count() < usize::try_from(voters_wanted).unwrap_or(usize::MAX);
+    members.iter().filter(|member| !member.voter).find_map(|learner| {
+        let same_place = |voter: &&Member| voter.address == learner.address;
+        let instead_of = voters().find(same_place).map(|voter| voter.node);
+        (few || instead_of.is_some()).then_some(Promotion { learner: learner.node, instead_of })
+    })
+}
+
+async fn register(handle: &Handle, address: &str, disk: u128) -> Result<NodeId, Problem> {
+    let command = Command::RegisterNode { address: address.to_owned(), disk };
+    match handle.propose(command).await? {
+        Reply::NodeRegistered { node, .. } => Ok(node),
+        other => {
+            Err(Problem::new(ErrorCode::Internal, format!("not the reply to a registration: {other:?}")))
+        }
+    }
+}
+
+/// The newest node at an address: an older one there has lost its disk.
+fn at_address(handle: &Handle, address: &str) -> Result<NodeId, Problem> {
+    let members = handle.raft().status().members;
+    let newest = members.iter().filter(|member| member.address == address).map(|member| member.node).max();
+    newest.ok_or_else(|| {
+        let detail = format!(
+            "no node has joined from {address}; start one there with an empty folder and the cluster's object store, \
+             and it joins by itself"
+        );
+        Problem::new(ErrorCode::NodeNotFound, detail)
+    })
+}
+
+fn changed(handle: &Handle, node: NodeId) -> MembershipChanged {
+    let nodes = handle.raft().status().members.iter().map(node_status).collect();
+    MembershipChanged { node, cluster: handle.cluster(), nodes }
+}
+
+fn leads(handle: &Handle) -> Result<(), Problem> {
+    let leadership = handle.raft().leadership();
+    if leadership.leads {
+        return Ok(());
+    }
+    let problem = match &leadership.leader {
+        Some((leader, address)) => {
+            Problem::new(ErrorCode::NotLeader, format!("node {leader} at {address} leads"))
+        }
+        None => Problem::new(ErrorCode::NoQuorum, "no node leads at the moment"),
+    };
+    Err(problem.with(|facts| {
+        facts.leader = leadership.leader.as_ref().map(|(leader, _)| *leader);
+        facts.leader_address = leadership.leader.map(|(_, address)| address);
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node: u64, address: &str, voter: bool) -> Member {
+        Member { node: NodeId(node), address: address.to_owned(), voter, matched: None, last_heard: None }
+    }
+
+    #[test]
+    fn learners_vote_by_themselves_only_in_place_of_a_wanted_or_lost_voter() {
+        let promoted = |members: &[Member], wanted| {
+            promotions(members, wanted).map(|found| (found.learner.0, found.instead_of.map(|node| node.0)))
+        };
+        let founding = [member(1, "a", true), member(5, "b", false), member(9, "c", false)];
+        assert_eq!(promoted(&founding, 3), Some((5, None)));
+        assert_eq!(promoted(&founding, 1), None, "more than were asked for wait for an operator");
+        let wiped =
+            [member(1, "a", true), member(5, "b", true), member(9, "c", true), member(12, "b", false)];
+        assert_eq!(promoted(&wiped, 3), Some((12, Some(5))));
+        let extra =
+            [member(1, "a", true), member(5, "b", true), member(9, "c", true), member(12, "d", false)];
+        assert_eq!(promoted(&extra, 3), None);
+    }
+}

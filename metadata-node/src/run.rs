@@ -1,0 +1,240 @@
+//! Starts a node, keeps it running, and stops it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use carnax_metadata_raft::{OpenError, RaftNode, RaftSettings};
+use carnax_object_store::ObjectStore;
+use carnax_platform::clock::Clock;
+use carnax_platform::entropy::Entropy;
+use carnax_platform::network::{Listener, Network};
+use carnax_platform::rpc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bootstrap::{self, BootstrapError};
+use crate::config::Settings;
+use crate::duties::Duties;
+use crate::handle::Handle;
+use crate::identity::{Disk, Identity, IdentityError};
+use crate::metrics::Metrics;
+use crate::stamper::Stamper;
+use crate::{http, join};
+
+/// How long answers in progress may take when the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long a leader that stops waits for its successor.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// What a node works with; a simulation hands in its own.
+#[derive(Debug, Clone)]
+pub struct Components {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub entropy: Arc<dyn Entropy>,
+    /// Reaches the other nodes, and is reached.
+    pub network: Arc<dyn Network>,
+    /// The bucket of the cluster.
+    pub object_store: Arc<dyn ObjectStore>,
+    /// Where log, snapshots and identity lie.
+    pub disk: Disk,
+}
+
+/// Where a node listens, with real ports.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    /// The RPC for nodes and frontends.
+    pub node: SocketAddr,
+    /// The JSON port for operators.
+    pub http: SocketAddr,
+}
+
+/// Why a node stopped, or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A port is taken, or not ours to listen on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The disk does not say who it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The bucket does not say what to do.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// Raft does not start.
+    #[error("the Raft node cannot be opened")]
+    Open(#[from] OpenError),
+    /// Raft refuses to begin.
+    #[error("the cluster cannot be initialized")]
+    Initialize(#[source] carnax_core::problem::Problem),
+    /// Raft cannot go on; the process is to be started again.
+    #[error("the Raft node cannot go on, start it again: {0}")]
+    Fatal(String),
+}
+
+/// What the small HTTP port shows: nothing but patience until the node has joined.
+pub(crate) type Joined = Arc<OnceLock<Handle>>;
+
+/// Runs a node until `shutdown` is cancelled; says through `listening` where it listens as soon as it does.
+///
+/// A node that has no identity yet first starts the cluster or waits until it is let in, however long that takes. On
+/// shutdown a leader hands over, calls in progress end, and the log is closed.
+///
+/// # Errors
+/// See [`RunError`]; a supervisor starts the process again.
+pub async fn run(
+    settings: Settings,
+    components: Components,
+    shutdown: CancellationToken,
+    listening: impl FnOnce(Listening) + Send,
+) -> Result<(), RunError> {
+    let mut node_listener = listen(&*components.network, &settings.node_listen).await?;
+    let http_listener = listen(&*components.network, &settings.http_listen).await?;
+    let at = |listener: &dyn Listener, address: &str| {
+        listener.local_address().map_err(|source| RunError::Listen { address: address.to_owned(), source })
+    };
+    let node_address = at(&*node_listener, &settings.node_listen)?;
+    listening(Listening { node: node_address, http: at(&*http_listener, &settings.http_listen)? });
+    let advertised = settings.advertised_at(node_address);
+
+    let joined = Joined::default();
+    let tasks = TaskTracker::new();
+    let stop_http = CancellationToken::new();
+    tasks.spawn(http::serve(http_listener, Arc::clone(&joined), stop_http.clone()));
+
+    let entered = tokio::select! {
+        entered = enter(&settings, &components, &advertised) => Some(entered),
+        () = shutdown.cancelled() => None,
+        () = refuse(&mut *node_listener) => None,
+    };
+    let ran = match entered {
+        None => Ok(()),
+        Some(Err(error)) => Err(error),
+        Some(Ok(node)) => {
+            let _ = joined.set(node.duties.handle.clone());
+            serve(node, node_listener, shutdown).await
+        }
+    };
+    stop_http.cancel();
+    tasks.close();
+    let _ = tokio::time::timeout(DRAIN, tasks.wait()).await;
+    ran
+}
+
+/// A node that is part of its cluster.
+struct Node {
+    duties: Duties,
+}
+
+/// Gets an identity, opens Raft under it, and begins the cluster if that is this node's part.
+async fn enter(settings: &Settings, components: &Components, advertised: &str) -> Result<Node, RunError> {
+    let disk = components.disk.id(&*components.entropy)?;
+    let identity = match components.disk.identity()? {
+        Some(identity) => identity,
+        None => {
+            let identity = join::identity(components, &settings.bootstrap, advertised, disk).await?;
+            components.disk.assign(&identity)?;
+            identity
+        }
+    };
+    check_incarnation(components, &identity).await?;
+    let stamper = Stamper::new(Arc::clone(&components.clock));
+    let raft = open(settings, components, &identity, &stamper).await?;
+    if identity.bootstrap.is_some() {
+        raft.initialize(advertised).await.map_err(RunError::Initialize)?;
+    }
+    tracing::info!(node = %identity.node, cluster = %identity.cluster, address = advertised, "node runs");
+    let entropy = Arc::clone(&components.entropy);
+    let handle = Handle::new(raft, entropy, Metrics::new(), identity.cluster, identity.incarnation);
+    let clock = Arc::clone(&components.clock);
+    let bootstrap = identity.bootstrap.map(|document| (document, disk));
+    Ok(Node { duties: Duties { handle, stamper, clock, bootstrap } })
+}
+
+/// A node of a cluster that was restored elsewhere must not go on; a bucket that does not answer stops nobody.
+async fn check_incarnation(components: &Components, identity: &Identity) -> Result<(), RunError> {
+    let store = &*components.object_store;
+    match bootstrap::check_incarnation(store, identity.cluster, identity.incarnation).await {
+        Err(BootstrapError::ObjectStore(error)) => {
+            tracing::warn!(%error, "incarnation could not be checked; the node starts all the same");
+            Ok(())
+        }
+        checked => Ok(checked?),
+    }
+}
+
+async fn open(
+    settings: &Settings,
+    components: &Components,
+    identity: &Identity,
+    stamper: &Stamper,
+) -> Result<RaftNode, RunError> {
+    let stamper = stamper.clone();
+    let raft = RaftSettings {
+        heartbeat: settings.heartbeat,
+        election_min: settings.election,
+        election_max: settings.election * 2,
+        ..RaftSettings::new(identity.cluster, identity.node)
+    };
+    let components = carnax_metadata_raft::Components {
+        clock: Arc::clone(&components.clock),
+        network: Arc::clone(&components.network),
+        storage: components.disk.raft(),
+        stamp: Arc::new(move || stamper.stamp()),
+    };
+    Ok(RaftNode::open(raft, components).await?)
+}
+
+async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationToken) -> Result<(), RunError> {
+    let handle = node.duties.handle.clone();
+    let raft = handle.raft().clone();
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tasks.spawn(node.duties.run(stop.clone()));
+    let router = crate::rpc::router(&handle, &stop).merge(raft.router());
+    let stopped = stop.clone();
+    let mut server = tokio::spawn(rpc::serve(listener, router, async move { stopped.cancelled().await }));
+
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        reason = raft.fatal() => Err(RunError::Fatal(reason)),
+    };
+    if ended.is_ok()
+        && raft.leadership().leads
+        && raft.status().members.iter().filter(|m| m.voter).count() > 1
+    {
+        match raft.transfer_leadership(None, HAND_OVER).await {
+            Ok(successor) => tracing::info!(%successor, "leadership is handed over"),
+            Err(problem) => tracing::warn!(%problem, "leadership could not be handed over"),
+        }
+    }
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+        tracing::warn!("calls in progress were cut");
+        server.abort();
+    }
+    raft.shutdown().await;
+    ended
+}
+
+async fn listen(network: &dyn Network, address: &str) -> Result<Box<dyn Listener>, RunError> {
+    let listening = network.listen(address).await;
+    listening.map_err(|source| RunError::Listen { address: address.to_owned(), source })
+}
+
+/// Hangs up on everyone, so that clients turn to another node at once instead of waiting for this one to join.
+async fn refuse(listener: &mut dyn Listener) {
+    loop {
+        if listener.accept().await.is_err() {
+            tokio::time::sleep(bootstrap::RETRY).await;
+        }
+    }
+}
