@@ -8,7 +8,7 @@ use carnax_core::limits;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{Member, RaftStatus};
-use carnax_metadata_state::{Command, due};
+use carnax_metadata_state::{Command, answer, due};
 use carnax_platform::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +67,7 @@ impl Duties {
         }
         self.finish_bootstrap().await?;
         membership::record_voters(&self.handle).await?;
-        self.promote(&status.members, view.state.voters_wanted()).await?;
+        self.promote(&status.members, answer::status(&view.state).voters_wanted).await?;
         if due(&view.state, self.stamper.stamp().log_time) {
             self.handle.propose(Command::ExpireSessions).await?;
         }
@@ -76,7 +76,7 @@ impl Duties {
 
     async fn finish_bootstrap(&self) -> Result<(), Problem> {
         let Some((document, disk)) = &self.bootstrap else { return Ok(()) };
-        if self.handle.raft().state().state.cluster().is_some() {
+        if answer::status(&self.handle.raft().state().state).cluster.is_some() {
             return Ok(());
         }
         let command = Command::Bootstrap {
@@ -132,7 +132,7 @@ impl Duties {
 
     fn export(&self) {
         let (view, status) = (self.handle.raft().state(), self.handle.raft().status());
-        let (counts, metrics) = (view.state.counts(), self.handle.metrics());
+        let (counts, metrics) = (answer::status(&view.state), self.handle.metrics());
         let index = |at: Option<carnax_core::id::LogIndex>| at.map_or(0, |at| at.0);
         metrics.leading.set(i64::from(status.leadership.leads));
         metrics.term.set(metrics::signed(status.leadership.term));

@@ -148,12 +148,12 @@ impl Handle {
     /// What keeps this node from serving; empty if nothing does.
     pub(crate) fn why_not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        let (view, leadership) = (self.0.raft.state(), self.0.raft.leadership());
-        if leadership.leader.is_none() {
+        let state = answer::status(&self.0.raft.state().state);
+        if self.0.raft.leadership().leader.is_none() {
             reasons.push("no node leads: most voters are down or cut off".to_owned());
         }
-        if !view.state.appends_open() {
-            let wanted = view.state.voters_wanted();
+        if !state.appends_open {
+            let wanted = state.voters_wanted;
             reasons.push(format!("appends wait until {wanted} nodes vote, as the bootstrap list asks for"));
         }
         reasons

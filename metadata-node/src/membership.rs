@@ -10,7 +10,7 @@ use carnax_core::id::NodeId;
 use carnax_core::metadata::{AddNode, MembershipChanged};
 use carnax_core::problem::Problem;
 use carnax_metadata_raft::Member;
-use carnax_metadata_state::{Command, Reply};
+use carnax_metadata_state::{Command, Reply, answer};
 
 use crate::cluster::node_status;
 use crate::handle::{Handle, no_such_node};
@@ -69,7 +69,9 @@ pub(crate) async fn record_voters(handle: &Handle) -> Result<(), Problem> {
         .map(|member| member.node)
         .collect();
     voters.sort_unstable();
-    if handle.raft().state().state.voters() == voters {
+    let known = answer::status(&handle.raft().state().state).nodes;
+    let known: Vec<NodeId> = known.iter().filter(|(_, node)| node.voter).map(|(id, _)| *id).collect();
+    if known == voters {
         return Ok(());
     }
     handle.propose(Command::SetVoters { voters }).await.map(drop)
