@@ -1,0 +1,158 @@
+//! A cluster of nodes in this process.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use carnax_core::error_code::ErrorCode;
+use carnax_core::metadata::{Call, ClusterStatus, DescribeCluster, NodeRole};
+use carnax_core::problem::Problem;
+use carnax_metadata_node::{Components, Disk, RunError, Settings, run};
+use carnax_object_store::MemoryStore;
+use carnax_platform::clock::SystemClock;
+use carnax_platform::entropy::SystemEntropy;
+use carnax_platform::network::TcpNetwork;
+use carnax_platform::rpc::{CallError, Channel, ChannelSettings};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long the cluster may take for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct TestCluster {
+    pub(crate) nodes: Vec<TestNode>,
+    addresses: Vec<String>,
+    store: Arc<MemoryStore>,
+}
+
+pub(crate) struct TestNode {
+    pub(crate) address: String,
+    dir: TempDir,
+    running: Option<(CancellationToken, JoinHandle<Result<(), RunError>>)>,
+}
+
+impl TestCluster {
+    /// Nodes that form a new cluster; none runs yet.
+    pub(crate) fn new(count: usize) -> Self {
+        let addresses: Vec<String> = free_ports(count).into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let node = |address: &String| TestNode {
+            address: address.clone(),
+            dir: tempfile::tempdir().unwrap(),
+            running: None,
+        };
+        Self { nodes: addresses.iter().map(node).collect(), addresses, store: Arc::new(MemoryStore::new()) }
+    }
+
+    /// A cluster that runs and takes appends.
+    pub(crate) async fn start(count: usize) -> Self {
+        let mut cluster = Self::new(count);
+        for node in 0..count {
+            cluster.start_node(node);
+        }
+        cluster.wait_for_voters(count).await;
+        cluster
+    }
+
+    pub(crate) fn start_node(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        assert!(node.running.is_none(), "the node runs already");
+        let settings = Settings {
+            node_listen: node.address.clone(),
+            node_advertise: None,
+            http_listen: "127.0.0.1:0".to_owned(),
+            dir: node.dir.path().to_owned(),
+            bootstrap: self.addresses.clone(),
+            object_store: "memory://unused".parse().unwrap(),
+            s3_path_style: false,
+            heartbeat: Duration::from_millis(100),
+            election: Duration::from_millis(500),
+        };
+        let components = Components {
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            network: Arc::new(TcpNetwork),
+            object_store: Arc::clone(&self.store) as _,
+            disk: Disk::Directory(node.dir.path().to_owned()),
+        };
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(run(settings, components, shutdown.clone(), |_| ()));
+        node.running = Some((shutdown, task));
+    }
+
+    /// Stops a node as an operator would.
+    pub(crate) async fn stop_node(&mut self, node: usize) {
+        let (shutdown, task) = self.nodes[node].running.take().expect("the node runs");
+        shutdown.cancel();
+        tokio::time::timeout(PATIENCE, task).await.expect("the node stops in time").unwrap().unwrap();
+    }
+
+    /// Empties the folder of a node that is stopped.
+    pub(crate) fn wipe_disk(&mut self, node: usize) {
+        assert!(self.nodes[node].running.is_none(), "the node is stopped");
+        self.nodes[node].dir = tempfile::tempdir().unwrap();
+    }
+
+    pub(crate) fn channel(&self, node: usize) -> Channel {
+        Channel::new(Arc::new(TcpNetwork), &self.nodes[node].address, &ChannelSettings::default()).unwrap()
+    }
+
+    /// Asks all running nodes in turn until one answers; failures without side effects are repeated.
+    pub(crate) async fn call<C: Call + Clone>(&self, request: C) -> Result<C::Reply, Problem> {
+        let started = Instant::now();
+        let mut last = String::new();
+        while started.elapsed() < PATIENCE {
+            for node in (0..self.nodes.len()).filter(|node| self.nodes[*node].running.is_some()) {
+                match self.channel(node).call(request.clone(), Duration::from_secs(5)).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(CallError::Refused(problem)) if !problem.code.retryable() => return Err(problem),
+                    Err(CallError::Refused(problem)) if problem.code == ErrorCode::OutcomeUnknown => {
+                        return Err(problem);
+                    }
+                    Err(error) => last = error.to_string(),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("no node answered {} within {PATIENCE:?}: {last}", C::NAME);
+    }
+
+    /// Waits until a leader says that exactly so many nodes vote, and nobody else is left.
+    pub(crate) async fn wait_for_voters(&self, count: usize) -> ClusterStatus {
+        self.wait(&format!("{count} voters"), |status| {
+            let voters = status.nodes.iter().filter(|node| node.role == NodeRole::Voter).count();
+            status.leader.is_some() && status.leader == status.answered_by && voters == count
+                && status.nodes.len() == count
+        })
+        .await
+    }
+
+    pub(crate) async fn wait(&self, what: &str, holds: impl Fn(&ClusterStatus) -> bool) -> ClusterStatus {
+        let started = Instant::now();
+        let mut seen = BTreeSet::new();
+        while started.elapsed() < PATIENCE {
+            for node in (0..self.nodes.len()).filter(|node| self.nodes[*node].running.is_some()) {
+                if let Ok(status) = self.channel(node).call(DescribeCluster {}, Duration::from_secs(1)).await {
+                    if holds(&status) {
+                        return status;
+                    }
+                    seen.insert(format!("{:?} leader {:?} {:?}", status.answered_by, status.leader, status.nodes));
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("waited {PATIENCE:?} for {what}; seen: {seen:#?}");
+    }
+
+    /// The place in `nodes` of the node that leads.
+    pub(crate) async fn leader(&self) -> usize {
+        let status = self.wait("a leader", |s| s.leader.is_some() && s.leader == s.answered_by).await;
+        let address = &status.nodes.iter().find(|node| Some(node.node) == status.leader).unwrap().address;
+        self.nodes.iter().position(|node| node.address == *address).unwrap()
+    }
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}

@@ -1,0 +1,172 @@
+use std::time::Duration;
+
+use carnax_core::error_code::ErrorCode;
+use carnax_core::id::{CommitNumber, PartitionIndex, SegmentId, TopicId};
+use carnax_core::metadata::{
+    AddNode, CommitSegments, CreateTopic, FetchFrom, FetchPlan, OpenSession, PlanFetch, SegmentCommit, SegmentOutcome,
+    SegmentsCommitted, SessionOpened, TopicRef, TransferLeadership, UnitCommit, UnitOutcome, UnitSlice, WatchCommits,
+};
+use carnax_core::offset::{ByteRange, Offset};
+use carnax_core::problem::Problem;
+use carnax_core::time::Timestamp;
+use carnax_platform::rpc::CallError;
+use futures::StreamExt;
+
+use crate::cluster::{PATIENCE, TestCluster};
+
+/// A writer with a session, as a frontend has one.
+struct Writer {
+    session: SessionOpened,
+    number: CommitNumber,
+    topic: TopicId,
+    segments: u128,
+}
+
+impl Writer {
+    async fn open(cluster: &TestCluster, topic: &str) -> Self {
+        let create = CreateTopic { name: topic.parse().unwrap(), partitions: 1, config: Default::default() };
+        let topic = cluster.call(create).await.unwrap().topic_id;
+        let session = cluster.call(OpenSession { frontend: "test".to_owned() }).await.unwrap();
+        Self { session, number: CommitNumber::FIRST, topic, segments: 0 }
+    }
+
+    fn next_commit(&mut self) -> CommitSegments {
+        self.segments += 1;
+        let segment = SegmentId::from_parts(self.session.log_time, self.segments);
+        let slice = UnitSlice {
+            topic: self.topic,
+            partition: PartitionIndex(0),
+            bytes: ByteRange { start: 8, length: 100 },
+            records: 10,
+            max_timestamp: Timestamp::EPOCH,
+        };
+        let unit = UnitCommit { slices: vec![slice], ..UnitCommit::default() };
+        let segments = vec![SegmentCommit { segment, size: 200, units: vec![unit] }];
+        let (incarnation, session, number) = (self.session.incarnation, self.session.session, self.number);
+        CommitSegments { incarnation, session, number, segments }
+    }
+
+    /// Commits ten records, repeating the same number until the outcome is known.
+    async fn commit(&mut self, cluster: &TestCluster) -> Offset {
+        let commit = self.next_commit();
+        let committed = loop {
+            match cluster.call(commit.clone()).await {
+                Ok(committed) => break committed,
+                Err(problem) if problem.code == ErrorCode::OutcomeUnknown => {}
+                Err(problem) => panic!("{problem}"),
+            }
+        };
+        self.number = self.number.next();
+        base_offset(&committed)
+    }
+}
+
+fn base_offset(committed: &SegmentsCommitted) -> Offset {
+    let [SegmentOutcome::Decided(units)] = committed.outcomes.as_slice() else { panic!("{committed:?}") };
+    let [UnitOutcome::Accepted { slices, .. }] = units.as_slice() else { panic!("{units:?}") };
+    slices[0].base_offset
+}
+
+fn plan(topic: &str) -> PlanFetch {
+    let topic = TopicRef { name: topic.parse().unwrap(), id: None };
+    let from = FetchFrom::Earliest;
+    PlanFetch { topic, partition: PartitionIndex(0), from, max_bytes: 1_000_000, max_slices: 1_000 }
+}
+
+/// What one node answers, asked until it has a quorum.
+async fn plan_at(cluster: &TestCluster, node: usize) -> FetchPlan {
+    let ask = async {
+        loop {
+            if let Ok(plan) = cluster.channel(node).call(plan("t"), Duration::from_secs(5)).await {
+                return plan;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ask).await.expect("the node answers in time")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_form_a_cluster_and_survive_the_loss_of_each() {
+    let mut cluster = TestCluster::start(3).await;
+    let mut writer = Writer::open(&cluster, "t").await;
+    assert_eq!(writer.commit(&cluster).await, Offset(0));
+
+    for round in 1..=3 {
+        let leader = cluster.leader().await;
+        cluster.stop_node(leader).await;
+        assert_eq!(writer.commit(&cluster).await, Offset(round * 10), "two of three go on");
+        cluster.start_node(leader);
+        let seen = plan_at(&cluster, leader).await;
+        assert_eq!(seen.high_watermark, Offset(round * 10 + 10), "a node that comes back reads what it missed");
+    }
+    for node in 0..3 {
+        assert_eq!(plan_at(&cluster, node).await.high_watermark, Offset(40), "every node answers reads");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_waits_until_the_wanted_voters_vote() {
+    let mut cluster = TestCluster::new(3);
+    cluster.start_node(0);
+    cluster.start_node(1);
+    cluster.wait_for_voters(2).await;
+    let mut writer = Writer::open(&cluster, "t").await;
+    let commit = writer.next_commit();
+    let leader = cluster.leader().await;
+    let refused = cluster.channel(leader).call(commit.clone(), Duration::from_secs(5)).await.unwrap_err();
+    assert!(matches!(&refused, CallError::Refused(problem) if problem.code == ErrorCode::Unavailable), "{refused}");
+    cluster.start_node(2);
+    cluster.wait_for_voters(3).await;
+    assert_eq!(base_offset(&cluster.call(commit).await.unwrap()), Offset(0), "the refused number was not used up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_disk_comes_back_as_another_node_and_nothing_is_lost() {
+    let mut cluster = TestCluster::start(3).await;
+    let mut writer = Writer::open(&cluster, "t").await;
+    writer.commit(&cluster).await;
+    let leader = cluster.leader().await;
+    let (wiped, down) = ((leader + 1) % 3, (leader + 2) % 3);
+
+    cluster.stop_node(down).await;
+    writer.commit(&cluster).await;
+    cluster.stop_node(wiped).await;
+    cluster.wipe_disk(wiped);
+    cluster.start_node(wiped);
+    let alone = cluster.channel(leader).call(plan("t"), Duration::from_secs(9)).await.unwrap_err();
+    assert!(matches!(&alone, CallError::Refused(problem) if problem.code.retryable()), "one of three: {alone}");
+
+    cluster.start_node(down);
+    let status = cluster.wait_for_voters(3).await;
+    assert!(status.nodes.iter().all(|node| node.node.0 == 1 || node.node.0 > 3), "ids are never reused: {status:?}");
+    assert_eq!(writer.commit(&cluster).await, Offset(20));
+    assert_eq!(plan_at(&cluster, wiped).await.high_watermark, Offset(30));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_hand_leadership_over_remove_nodes_and_are_told_what_is_wrong() {
+    let mut cluster = TestCluster::start(3).await;
+    let mut writer = Writer::open(&cluster, "t").await;
+    let before = cluster.leader().await;
+    let feed = cluster.channel(before).stream(WatchCommits {}, PATIENCE).await.unwrap();
+    let mut feed = feed.map(Result::unwrap);
+    assert!(feed.next().await.unwrap().partitions.is_empty(), "the first notice says where the feed begins");
+    writer.commit(&cluster).await;
+    let notice = feed.next().await.unwrap();
+    assert_eq!((notice.partitions[0].topic, notice.partitions[0].high_watermark), (writer.topic, Offset(10)));
+    drop(feed);
+
+    let moved = cluster.call(TransferLeadership { to: None }).await.unwrap();
+    let after = cluster.wait("the successor", |s| s.leader == Some(moved.node) && s.answered_by == s.leader).await;
+    let unknown = AddNode { address: "127.0.0.1:1".to_owned(), disk: None, promote: true };
+    let refused: Problem = cluster.call(unknown).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NodeNotFound, "{refused}");
+
+    let leaving = after.nodes.iter().find(|node| Some(node.node) != after.leader).unwrap().clone();
+    let place = cluster.nodes.iter().position(|node| node.address == leaving.address).unwrap();
+    cluster.stop_node(place).await;
+    cluster.call(carnax_core::metadata::RemoveNode { node: leaving.node }).await.unwrap();
+    cluster.wait_for_voters(2).await;
+    assert_eq!(writer.commit(&cluster).await, Offset(10));
+}
