@@ -47,24 +47,20 @@ pub(crate) fn notices(
     feed: broadcast::Receiver<AppliedEntry>,
 ) -> impl Stream<Item = Result<CommitNotice, Problem>> + Send + 'static {
     let first = CommitNotice { applied: begin, lagged: false, partitions: Vec::new() };
-    let rest =
-        futures::stream::unfold((feed, begin, false), |(mut feed, mut applied, mut lagged)| async move {
-            loop {
-                match feed.recv().await {
-                    Ok(entry) => {
-                        applied = entry.index;
-                        let partitions = answer::grown_partitions(&entry.outcomes);
-                        if lagged || !partitions.is_empty() {
-                            return Some((
-                                CommitNotice { applied, lagged, partitions },
-                                (feed, applied, false),
-                            ));
-                        }
+    let rest = futures::stream::unfold(feed, |mut feed| async move {
+        let mut lagged = false;
+        loop {
+            match feed.recv().await {
+                Ok(entry) => {
+                    let partitions = answer::grown_partitions(&entry.outcomes);
+                    if lagged || !partitions.is_empty() {
+                        return Some((CommitNotice { applied: entry.index, lagged, partitions }, feed));
                     }
-                    Err(RecvError::Lagged(_)) => lagged = true,
-                    Err(RecvError::Closed) => return None,
                 }
+                Err(RecvError::Lagged(_)) => lagged = true,
+                Err(RecvError::Closed) => return None,
             }
-        });
+        }
+    });
     futures::stream::once(std::future::ready(first)).chain(rest).map(Ok)
 }

@@ -35,7 +35,8 @@ pub(crate) struct TestNode {
 impl TestCluster {
     /// Nodes that form a new cluster; none runs yet.
     pub(crate) fn new(count: usize) -> Self {
-        let addresses: Vec<String> = free_ports(count).into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let addresses: Vec<String> =
+            free_ports(count).into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let node = |address: &String| TestNode {
             address: address.clone(),
             dir: tempfile::tempdir().unwrap(),
@@ -121,7 +122,9 @@ impl TestCluster {
     pub(crate) async fn wait_for_voters(&self, count: usize) -> ClusterStatus {
         self.wait(&format!("{count} voters"), |status| {
             let voters = status.nodes.iter().filter(|node| node.role == NodeRole::Voter).count();
-            status.leader.is_some() && status.leader == status.answered_by && voters == count
+            status.leader.is_some()
+                && status.leader == status.answered_by
+                && voters == count
                 && status.nodes.len() == count
         })
         .await
@@ -132,11 +135,15 @@ impl TestCluster {
         let mut seen = BTreeSet::new();
         while started.elapsed() < PATIENCE {
             for node in (0..self.nodes.len()).filter(|node| self.nodes[*node].running.is_some()) {
-                if let Ok(status) = self.channel(node).call(DescribeCluster {}, Duration::from_secs(1)).await {
+                if let Ok(status) = self.channel(node).call(DescribeCluster {}, Duration::from_secs(1)).await
+                {
                     if holds(&status) {
                         return status;
                     }
-                    seen.insert(format!("{:?} leader {:?} {:?}", status.answered_by, status.leader, status.nodes));
+                    seen.insert(format!(
+                        "{:?} leader {:?} {:?}",
+                        status.answered_by, status.leader, status.nodes
+                    ));
                 }
             }
             tokio::task::yield_now().await;
