@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use bytes::Bytes;
+use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
 use super::error::BatchError;
 
@@ -71,7 +72,10 @@ impl Compression {
             }
             Self::Snappy => xerial::compress(input),
             Self::Lz4 => {
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                // What Kafka's clients write: readers need buffers of one block only.
+                let frame =
+                    FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
+                let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
                 encoder.write_all(input)?;
                 encoder.finish().map_err(io::Error::other)
             }
@@ -123,7 +127,7 @@ fn read_lz4(input: &[u8], bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     if input.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    read_bounded(lz4_flex::frame::FrameDecoder::new(input), bytes_max)
+    read_bounded(FrameDecoder::new(input), bytes_max)
 }
 
 fn read_zstd(input: &[u8], bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
