@@ -24,7 +24,7 @@ use crate::snapshot_store::{SnapshotStore, blocking};
 use crate::state_machine::{AppliedEntry, StateMachine, StateView, Watches};
 use crate::status::{self, Leadership, RaftStatus};
 use crate::types::{Peer, Raft};
-use crate::{membership, tasks};
+use crate::{membership, proposer, tasks};
 
 /// A node that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -246,6 +246,15 @@ impl RaftNode {
         deadline: Duration,
     ) -> Result<NodeId, Problem> {
         membership::transfer(&self.0.raft, to, deadline).await
+    }
+
+    /// Writes an entry without commands through openraft alone: what the benchmark compares the proposer with.
+    ///
+    /// # Errors
+    /// Any of openraft's.
+    #[doc(hidden)]
+    pub async fn write_bare(&self) -> Result<(), Problem> {
+        proposer::write_bare(&self.0.raft).await
     }
 
     /// Resolves with the reason when the node can no longer work: its process is to end and to be started again. Never

@@ -18,7 +18,7 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::id::LogIndex;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
-use carnax_metadata_state::{Command, Entry, Outcome};
+use carnax_metadata_state::{Command, Entry, FeatureLevel, Outcome};
 use futures::stream::{FuturesUnordered, StreamExt};
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
@@ -173,6 +173,13 @@ async fn write(raft: &Raft, entry: EncodedEntry) -> Result<(LogIndex, Arc<Vec<Ou
         Ok(Err(error)) => Err(unknown(&error.to_string())),
         Err(_) => Err(unknown("the node stopped before the command was applied")),
     }
+}
+
+/// An entry without commands, as openraft writes it without any help from here.
+pub(crate) async fn write_bare(raft: &Raft) -> Result<(), Problem> {
+    let entry = Entry { level: FeatureLevel(0), log_time: Timestamp::MIN, commands: Vec::new() };
+    let written = raft.client_write(EncodedEntry(Bytes::from(entry.encode()))).await;
+    written.map(drop).map_err(|error| Problem::new(ErrorCode::Unavailable, error))
 }
 
 fn unknown(why: &str) -> Problem {
