@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::LogIndex;
+use carnax_core::limits::COMMAND_BYTES_MAX;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::{Command, Entry, FeatureLevel, Outcome};
@@ -26,7 +27,7 @@ use openraft::raft::ClientWriteResult;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::queue::{Claim, Proposal, estimated_bytes};
+use self::queue::{Caller, Claim, Proposal, estimated_bytes};
 use crate::read::{not_leader, stopped};
 use crate::settings::{Stamp, StampEntry};
 use crate::types::{EncodedEntry, Raft, Types};
@@ -45,7 +46,7 @@ const ENTRIES_MAX: usize = 6;
 pub struct Applied {
     /// Where its entry stands in the log.
     pub index: LogIndex,
-    /// When the entry was stamped.
+    /// Log time with it.
     pub log_time: Timestamp,
     /// What the state machine made of it.
     pub outcome: Outcome,
@@ -77,7 +78,7 @@ impl Proposer {
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| overloaded())?;
         let (reply, applied) = oneshot::channel();
         let claim = Claim::new();
-        let proposal = Proposal { command, reply, claim: claim.clone(), room };
+        let proposal = Proposal::new(command, reply, claim.clone(), room);
         self.queue.try_send(proposal).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => overloaded(),
             mpsc::error::TrySendError::Closed(_) => stopped(),
@@ -122,8 +123,8 @@ fn collect(first: Proposal, queue: &mut mpsc::Receiver<Proposal>) -> Vec<Proposa
     let mut group = Vec::new();
     let mut next = Some(first);
     while let Some(proposal) = next {
-        if proposal.claim.take() {
-            bytes += estimated_bytes(&proposal.command);
+        if proposal.take() {
+            bytes += proposal.bytes();
             group.push(proposal);
         }
         next = if bytes < ENTRY_BYTES { queue.try_recv().ok() } else { None };
@@ -131,43 +132,66 @@ fn collect(first: Proposal, queue: &mut mpsc::Receiver<Proposal>) -> Vec<Proposa
     group
 }
 
-/// Proposes one entry and tells each caller.
+/// Proposes a group and tells each caller. As one entry, unless that would be too large.
 async fn commit(raft: &Raft, stamp: Stamp, group: Vec<Proposal>) {
-    let mut commands = Vec::with_capacity(group.len());
-    let mut callers = Vec::with_capacity(group.len());
-    for Proposal { command, reply, claim: _, room } in group {
-        commands.push(command);
-        callers.push((reply, room));
+    let mut groups = vec![group];
+    while let Some(mut group) = groups.pop() {
+        let (callers, commands) = group.drain(..).map(Proposal::into_parts).unzip();
+        let entry = Entry { level: stamp.level, log_time: stamp.log_time, commands };
+        let encoded = EncodedEntry(Bytes::from(entry.encode()));
+        if encoded.0.len() <= COMMAND_BYTES_MAX {
+            answer(callers, write(raft, encoded).await);
+            continue;
+        }
+        // The log takes no such entry: find the command that is to blame.
+        let bytes = encoded.0.len();
+        group.extend(callers.into_iter().zip(entry.commands).map(Proposal::from));
+        if group.len() == 1 {
+            let problem = Problem::new(ErrorCode::TooLarge, format!("a command of {bytes} bytes"));
+            answer(group.drain(..).map(|proposal| proposal.into_parts().0).collect(), Err(problem));
+        } else {
+            let rest = group.split_off(group.len() / 2);
+            groups.extend([rest, group]);
+        }
     }
-    let entry = Entry { level: stamp.level, log_time: stamp.log_time, commands };
-    let encoded = EncodedEntry(Bytes::from(entry.encode()));
-    drop(entry);
-    let result = write(raft, encoded).await;
+}
+
+fn answer(callers: Vec<Caller>, result: Result<Written, Problem>) {
     match result {
-        Ok((index, outcomes)) => {
+        Ok(Written { index, log_time, outcomes }) => {
             assert_eq!(outcomes.len(), callers.len(), "each command has one outcome");
             // Shared only while somebody follows what is applied.
             let outcomes = Arc::try_unwrap(outcomes).unwrap_or_else(|shared| (*shared).clone());
-            for ((reply, _), outcome) in callers.into_iter().zip(outcomes) {
-                let _ = reply.send(Ok(Applied { index, log_time: stamp.log_time, outcome }));
+            for (caller, outcome) in callers.into_iter().zip(outcomes) {
+                caller.tell(Ok(Applied { index, log_time, outcome }));
             }
         }
         Err(problem) => {
-            for (reply, _) in callers {
-                let _ = reply.send(Err(problem.clone()));
+            for caller in callers {
+                caller.tell(Err(problem.clone()));
             }
         }
     }
 }
 
-async fn write(raft: &Raft, entry: EncodedEntry) -> Result<(LogIndex, Arc<Vec<Outcome>>), Problem> {
+/// An entry in the log.
+struct Written {
+    index: LogIndex,
+    log_time: Timestamp,
+    outcomes: Arc<Vec<Outcome>>,
+}
+
+async fn write(raft: &Raft, entry: EncodedEntry) -> Result<Written, Problem> {
     let leader = raft.as_leader().map_err(|forward| not_leader(&forward))?;
     let (responder, done) = ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
     // Only under this leadership: proposed by a successor of ourselves, the stamp would be out of order.
     let write = raft.write(entry).with_leader(leader.to_committed_leader_id()).responder(responder);
     write.await.map_err(|_| stopped())?;
     match done.await {
-        Ok(Ok(response)) => Ok((LogIndex(response.log_id.index), response.data.0)),
+        Ok(Ok(response)) => {
+            let (log_time, outcomes) = response.data.0.expect("an entry of commands has outcomes");
+            Ok(Written { index: LogIndex(response.log_id.index), log_time, outcomes })
+        }
         // Refused before it was appended.
         Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Err(not_leader(&forward)),
         Ok(Err(error)) => Err(unknown(&error.to_string())),

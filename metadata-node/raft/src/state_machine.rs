@@ -21,6 +21,8 @@ use crate::types::{
 
 /// Entries that a slow follower of [`AppliedEntry`]s may be behind before it is told that it lags.
 const FEED_ENTRIES_MAX: usize = 1_024;
+/// What an entry costs beside its bytes when the log is opened again, in bytes: many small ones are as slow as a few large.
+const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
 /// The state at one moment.
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ pub struct StateView {
 pub struct AppliedEntry {
     /// Where it stands in the log.
     pub index: LogIndex,
-    /// When the leader stamped it.
+    /// Log time with it.
     pub log_time: Timestamp,
     /// What came of its commands, in order.
     pub outcomes: Arc<Vec<Outcome>>,
@@ -103,13 +105,15 @@ impl StateMachine {
                 let entry = Entry::decode(&encoded.0)
                     .map_err(|error| invalid_data(format!("entry {id} cannot be applied: {error}")))?;
                 let index = LogIndex(id.index);
-                outcomes = Outcomes(Arc::new(self.state.apply(index, &entry)));
+                let decided = Arc::new(self.state.apply(index, &entry));
+                // Not the entry's own: log time never goes back, whatever a leader's clock says.
+                let log_time = self.state.log_time();
                 if self.feed.receiver_count() > 0 {
-                    let (log_time, outcomes) = (entry.log_time, Arc::clone(&outcomes.0));
                     // Fails if the last receiver has just gone.
-                    let _ = self.feed.send(AppliedEntry { index, log_time, outcomes });
+                    let _ = self.feed.send(AppliedEntry { index, log_time, outcomes: Arc::clone(&decided) });
                 }
-                self.log_bytes.send_modify(|bytes| *bytes += encoded.0.len() as u64);
+                outcomes = Outcomes(Some((log_time, decided)));
+                self.log_bytes.send_modify(|bytes| *bytes += encoded.0.len() as u64 + ENTRY_OVERHEAD_BYTES);
             }
         }
         self.applied = Some(id);

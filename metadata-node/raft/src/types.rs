@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use carnax_core::time::Timestamp;
 use carnax_metadata_state::Outcome;
 use openraft::impls::leader_id_adv;
 use openraft::type_config::alias;
@@ -52,9 +53,10 @@ impl fmt::Display for EncodedEntry {
     }
 }
 
-/// What came of the commands of an entry, in their order. Never leaves the process that proposed it.
+/// What came of the commands of an entry, in their order, and its log time; nothing for an entry that carries none. Never
+/// leaves the process that proposed it.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Outcomes(#[serde(skip)] pub(crate) Arc<Vec<Outcome>>);
+pub(crate) struct Outcomes(#[serde(skip)] pub(crate) Option<(Timestamp, Arc<Vec<Outcome>>)>);
 
 /// How a node is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

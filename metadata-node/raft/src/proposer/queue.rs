@@ -16,11 +16,55 @@ const WITHDRAWN: u8 = 2;
 /// A command with its caller.
 #[derive(Debug)]
 pub(super) struct Proposal {
-    pub(super) command: Command,
-    pub(super) reply: oneshot::Sender<Result<Applied, Problem>>,
-    pub(super) claim: Claim,
+    command: Command,
+    caller: Caller,
+}
+
+/// Who waits for a command.
+#[derive(Debug)]
+pub(super) struct Caller {
+    reply: oneshot::Sender<Result<Applied, Problem>>,
+    claim: Claim,
     /// Room in the queue, given back when the command is answered.
-    pub(super) room: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Proposal {
+    pub(super) fn new(
+        command: Command,
+        reply: oneshot::Sender<Result<Applied, Problem>>,
+        claim: Claim,
+        room: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { command, caller: Caller { reply, claim, _room: room } }
+    }
+
+    /// The proposer takes the command; false if it was withdrawn.
+    pub(super) fn take(&self) -> bool {
+        self.caller.claim.change(TAKEN)
+    }
+
+    /// About how many bytes it takes in the log.
+    pub(super) fn bytes(&self) -> usize {
+        estimated_bytes(&self.command)
+    }
+
+    pub(super) fn into_parts(self) -> (Caller, Command) {
+        (self.caller, self.command)
+    }
+}
+
+impl From<(Caller, Command)> for Proposal {
+    fn from((caller, command): (Caller, Command)) -> Self {
+        Self { command, caller }
+    }
+}
+
+impl Caller {
+    pub(super) fn tell(self, result: Result<Applied, Problem>) {
+        // Fails if the caller has given up.
+        let _ = self.reply.send(result);
+    }
 }
 
 /// Decides between the proposer, who takes a command, and its caller, who gives up: exactly one of them wins, so that a
@@ -31,11 +75,6 @@ pub(super) struct Claim(Arc<AtomicU8>);
 impl Claim {
     pub(super) fn new() -> Self {
         Self(Arc::new(AtomicU8::new(WAITING)))
-    }
-
-    /// The proposer takes the command; false if it was withdrawn.
-    pub(super) fn take(&self) -> bool {
-        self.change(TAKEN)
     }
 
     /// The caller withdraws the command; false if it was taken.

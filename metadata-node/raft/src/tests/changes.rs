@@ -67,6 +67,22 @@ async fn a_leader_whose_disk_hangs_hands_over_and_says_that_it_cannot_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_fails_says_so_and_the_others_go_on() {
+    let rack = Rack::in_memory();
+    let nodes = rack.cluster().await;
+    let before = propose_somehow(&nodes, "before").await;
+    let failing = leader(&nodes).await.raft.id();
+    let failing = nodes.iter().find(|node| node.raft.id() == failing).unwrap();
+    rack.memory(failing.raft.id().0).fail_fsync();
+    let lost = failing.propose("lost").await;
+    assert!(lost.is_err() || lost.is_ok_and(|applied| applied.index > before.index));
+    let reason = tokio::time::timeout(DEADLINE * 5, failing.raft.fatal()).await.unwrap();
+    assert!(reason.contains("EIO"), "{reason}");
+    let after = propose_somehow(&nodes, "after").await;
+    assert!(after.index > before.index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_the_crash_of_all_disks_at_once() {
     let rack = Rack::in_memory();
     let mut nodes = rack.cluster().await;

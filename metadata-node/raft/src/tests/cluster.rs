@@ -57,6 +57,10 @@ impl Rack {
         Self { memory: Some(Mutex::default()), ..Self::new() }
     }
 
+    pub(super) fn cluster_id(&self) -> ClusterId {
+        self.cluster
+    }
+
     /// The disk of a node.
     pub(super) fn memory(&self, node: u64) -> MemoryDisk {
         self.memory.as_ref().unwrap().lock().unwrap().entry(node).or_default().clone()

@@ -1,8 +1,20 @@
 //! What happens to clusters.
 
-use carnax_core::error_code::{ErrorCode, SideEffects};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::cluster::{DEADLINE, Rack, leader, propose_somehow, retry, wait_until};
+use carnax_core::error_code::{ErrorCode, SideEffects};
+use carnax_core::id::{ClusterId, NodeId};
+use carnax_core::limits::COMMAND_BYTES_MAX;
+use carnax_core::metadata::OpenSession;
+use carnax_core::time::Timestamp;
+use carnax_metadata_state::Command;
+use carnax_platform::clock::SystemClock;
+use carnax_platform::network::TcpNetwork;
+use carnax_platform::rpc::CallError;
+
+use super::cluster::{DEADLINE, Rack, command, leader, propose_somehow, retry, wait_until};
+use crate::network::{Connections, Desk};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_elect_propose_apply_and_read() {
@@ -13,7 +25,7 @@ async fn three_nodes_elect_propose_apply_and_read() {
     let mut last = leading.propose("first").await.unwrap();
     for number in 0..20 {
         let next = leading.propose(&number.to_string()).await.unwrap();
-        assert!(next.index > last.index && next.log_time > last.log_time);
+        assert!(next.index > last.index && next.log_time >= last.log_time);
         last = next;
     }
     for node in &nodes {
@@ -85,4 +97,52 @@ async fn a_minority_fails_retryably_and_shows_nothing_uncommitted() {
     old.reconnect();
     let view = retry("the old leader reads again", || old.raft.linearizable(DEADLINE)).await;
     assert!(view.applied >= after.index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_commands_are_refused_and_those_that_never_left_say_so() {
+    let rack = Rack::new();
+    let nodes = rack.cluster().await;
+    let old = leader(&nodes).await;
+    old.isolate();
+    let flood = (0..6_000).map(|_| old.raft.propose(command("flood"), Duration::from_millis(300)));
+    let refused: Vec<_> =
+        futures::future::join_all(flood).await.into_iter().map(|r| r.unwrap_err().code).collect();
+    let count = |code| refused.iter().filter(|refused| **refused == code).count();
+    assert!(count(ErrorCode::TooManyRequests) > 0);
+    assert!(count(ErrorCode::NoQuorum) > 0, "waited in the queue and was never proposed");
+    let unknown = count(ErrorCode::OutcomeUnknown);
+    assert!(unknown < 4_000, "what was never proposed is not unknown: {unknown}");
+
+    let huge = Command::OpenSession(OpenSession { frontend: "x".repeat(COMMAND_BYTES_MAX) });
+    let others: Vec<_> = nodes.iter().filter(|node| node.raft.id() != old.raft.id()).collect();
+    wait_until("the majority has a leader", || others.iter().any(|node| node.raft.leadership().leads)).await;
+    let leading = others.iter().find(|node| node.raft.leadership().leads).unwrap();
+    retry("the majority writes", || leading.propose("before")).await;
+    let (large, small) = tokio::join!(leading.raft.propose(huge, DEADLINE), leading.propose("neighbour"));
+    assert_eq!(large.unwrap_err().code, ErrorCode::TooLarge);
+    small.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_for_another_node_or_cluster_is_refused() {
+    let rack = Rack::new();
+    let node = rack.start(1).await;
+    let ask = async |cluster, to| {
+        let desk = Desk::new(cluster, NodeId(9), Arc::new(SystemClock::new()));
+        let connections = Connections::new(desk, Arc::new(TcpNetwork), DEADLINE);
+        match connections.read_index(to, &node.address, DEADLINE).await {
+            Err(CallError::Refused(problem)) => problem.code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask(rack.cluster_id(), NodeId(2)).await, ErrorCode::Conflict);
+    assert_eq!(ask(ClusterId::from_parts(Timestamp::EPOCH, 8), NodeId(1)).await, ErrorCode::Conflict);
+    assert_eq!(
+        ask(rack.cluster_id(), NodeId(1)).await,
+        ErrorCode::NoQuorum,
+        "it is heard, but leads nothing"
+    );
+    let alone = node.raft.linearizable(DEADLINE).await.unwrap_err();
+    assert_eq!(alone.code, ErrorCode::NoQuorum);
 }
