@@ -214,3 +214,48 @@ fn files(directory: &Path) -> io::Result<Vec<(PathBuf, String)>> {
 fn index(meta: &SnapshotMeta) -> u64 {
     meta.last_log_id.map_or(0, |id| id.index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LeaderId, LogId, StoredMembership};
+
+    fn meta(index: u64) -> SnapshotMeta {
+        let id = LogId::new(LeaderId { term: 1, node_id: 1 }, index);
+        SnapshotMeta { last_log_id: Some(id), last_membership: StoredMembership::default() }
+    }
+
+    #[test]
+    fn damage_anywhere_is_seen() {
+        let mut whole = Vec::new();
+        frame::write(&mut whole, &meta(7), &State::default()).unwrap();
+        assert_eq!(frame::read(&whole[..]).unwrap().0, meta(7));
+        for at in 0..whole.len() {
+            assert!(frame::read(&whole[..at]).is_err(), "cut after {at}");
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x10;
+            assert!(frame::read(&flipped[..]).is_err(), "flipped at {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_whole_snapshot_is_kept_and_half_of_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SnapshotStore::open(directory.path().to_owned()).unwrap();
+        assert!(store.load().unwrap().is_none());
+        let first = store.save(meta(5), State::default()).await.unwrap();
+        store.save(meta(9), State::default()).await.unwrap();
+        let mut chunk = first.chunk(0, 8).await.unwrap();
+        assert_eq!(chunk.split_to(8), "CNXSNAP1", "one that is being sent stays readable");
+
+        let mut incoming = store.receive().await.unwrap();
+        incoming.write(Bytes::from_static(b"half")).await.unwrap();
+        let half = incoming.finish().await.unwrap();
+        assert!(store.install(meta(12), half).await.is_err());
+        std::mem::forget(incoming);
+
+        let store = SnapshotStore::open(directory.path().to_owned()).unwrap();
+        assert_eq!(store.load().unwrap().unwrap().0, meta(9));
+        assert_eq!(files(directory.path()).unwrap().len(), 1);
+    }
+}

@@ -187,3 +187,48 @@ fn read_bytes<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
     from.read_exact(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(record: &impl Encode) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert_eq!(record.encode(&mut bytes).unwrap(), bytes.len());
+        bytes
+    }
+
+    #[test]
+    fn records_have_the_bytes_of_the_tables() {
+        let id = WalLogId { term: 1, node: 2, index: 0x0304 };
+        let vote = WalVote { term: 5, node: 6, committed: true };
+        let entry = WalPayload(EntryPayload::Normal(EncodedEntry(Bytes::from_static(b"abc"))));
+        assert_eq!(bytes(&id), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 3, 4]);
+        assert_eq!(bytes(&vote), [0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 1]);
+        assert_eq!(bytes(&entry), *b"\x01\x01\0\0\0\x03abc");
+        assert_eq!(bytes(&WalPayload(EntryPayload::Blank)), [1, 0, 0, 0, 0, 0]);
+
+        assert_eq!(WalLogId::decode(&bytes(&id)[..]).unwrap(), id);
+        assert_eq!(WalVote::decode(&bytes(&vote)[..]).unwrap(), vote);
+        assert_eq!(WalPayload::decode(&bytes(&entry)[..]).unwrap().0, entry.0);
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_are_an_error() {
+        let entry = bytes(&WalPayload(EntryPayload::Normal(EncodedEntry(Bytes::from_static(b"abc")))));
+        for length in 0..entry.len() {
+            assert!(WalPayload::decode(&entry[..length]).is_err(), "cut after {length}");
+        }
+        let hostile: [&[u8]; 4] = [
+            &[2, 1, 0, 0, 0, 0],
+            &[1, 3, 0, 0, 0, 0],
+            &[1, 1, 0xff, 0xff, 0xff, 0xff],
+            &[1, 2, 0, 0, 0, 1, 0xc1],
+        ];
+        for bytes in hostile {
+            assert!(WalPayload::decode(bytes).is_err(), "{bytes:?}");
+        }
+        assert!(WalVote::decode(&[0; 16][..]).is_err());
+        assert!(WalVote::decode(&[2; 17][..]).is_err());
+    }
+}
