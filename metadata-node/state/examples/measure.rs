@@ -51,8 +51,8 @@ struct Log {
 
 fn measure(partitions: u32, per_segment: u32) {
     println!("{SLICES} slices in {partitions} partitions, {per_segment} slices a segment");
-    let mut log = begin(partitions);
     let before = resident_bytes();
+    let mut log = begin(partitions);
     let mut applying = Duration::ZERO;
     let mut next = 0;
     while next < SLICES {

@@ -170,7 +170,7 @@ fn remembered_segments_are_recent(state: &State) -> bool {
         && state
             .segments
             .iter()
-            .all(|(_, segment)| segment.id.time() < oldest || recent.contains(&segment.id))
+            .all(|(_, segment)| segment.id.time() < oldest || recent.contains(&{ segment.id }))
 }
 
 fn partitions(state: &State) -> impl Iterator<Item = (TopicPartition, &Partition)> {

@@ -15,7 +15,10 @@ use imbl::{OrdMap, OrdSet};
 pub(crate) struct SegmentNumber(pub(crate) u64);
 
 /// An object that live slices refer to.
+///
+/// Packed, since the 16-byte alignment of the id would cost 8 bytes in a table that may have as many rows as there are slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, packed(8))]
 pub(crate) struct Segment {
     pub(crate) id: SegmentId,
     pub(crate) incarnation: Incarnation,

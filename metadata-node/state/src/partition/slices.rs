@@ -14,6 +14,9 @@ use carnax_core::time::Timestamp;
 
 use crate::segment::SegmentNumber;
 
+#[cfg(test)]
+mod tests;
+
 /// Slices in a leaf, branches in an inner node.
 const FANOUT: usize = 64;
 
