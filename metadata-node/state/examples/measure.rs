@@ -15,8 +15,8 @@ use carnax_core::id::{
     ClusterId, CommitNumber, Incarnation, LogIndex, PartitionIndex, SegmentId, SessionId, TopicId,
 };
 use carnax_core::metadata::{
-    CommitSegments, CreateTopic, FetchFrom, OpenSession, PlanFetch, SegmentCommit, TopicRef, UnitCommit,
-    UnitSlice,
+    CommitSegments, CreateTopic, DeleteTopic, FetchFrom, OpenSession, PlanFetch, SegmentCommit, TopicRef,
+    UnitCommit, UnitSlice,
 };
 use carnax_core::offset::{ByteRange, Offset};
 use carnax_core::time::Timestamp;
@@ -79,6 +79,7 @@ fn measure(partitions: u32, per_segment: u32) {
     measure_clone(&mut log, partitions);
     measure_snapshot(&log.state);
     measure_plans(&log.state, partitions);
+    measure_delete(log.state.clone());
     println!("  invariants      {} broken", invariant::check(&log.state).len());
 }
 
@@ -148,6 +149,18 @@ fn measure_clone(log: &mut Log, partitions: u32) {
     }
     println!("  clone           {taken:?}; the slowest of 1000 commits while it is held {worst:?}");
     log.state = held;
+}
+
+/// How long everything else waits when a large topic is deleted.
+fn measure_delete(mut state: State) {
+    let commands = vec![Command::DeleteTopic(DeleteTopic { topic: topic_name(0) })];
+    let log_time = answer::status(&state).log_time;
+    let entry = Entry { level: FeatureLevel::CURRENT, log_time, commands };
+    let before = answer::status(&state).slices;
+    let start = Instant::now();
+    let _outcomes = state.apply(state.applied(), &entry);
+    let dropped = before - answer::status(&state).slices;
+    println!("  delete          a topic of {dropped} slices in {:?}", start.elapsed());
 }
 
 fn measure_snapshot(state: &State) {
