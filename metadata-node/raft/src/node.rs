@@ -110,7 +110,8 @@ impl RaftNode {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (proposer, propose) = Proposer::new(raft.clone(), components.stamp, stop.clone());
-        let (reader, read) = Reader::new(raft.clone(), connections, watches.view.clone(), stop.clone());
+        let (reader, read) =
+            Reader::new(raft.clone(), connections.clone(), watches.view.clone(), stop.clone());
         let (leadership, fatal) = (watch::Sender::default(), watch::Sender::default());
         let node = Inner {
             node: settings.node,
@@ -129,7 +130,9 @@ impl RaftNode {
         let until_stopped = |stop: &CancellationToken| stop.clone().cancelled_owned();
         tasks.spawn(propose);
         tasks.spawn(read);
-        tasks.spawn(tasks::leadership(raft.clone(), leadership, fatal.clone(), stop.clone()));
+        let (bounds, floor) = (settings.clone(), connections.floor.clone());
+        let snapshot_ends = move |index| floor.set(bounds.floor(index));
+        tasks.spawn(tasks::leadership(raft.clone(), leadership, fatal.clone(), snapshot_ends, stop.clone()));
         let snapshots = tasks::snapshots(raft.clone(), watches.log_bytes, settings.snapshot_log_bytes);
         let disk = tasks::watch_disk(raft, flushes, settings.fsync_age_max, fatal);
         tasks.spawn(futures::future::select(Box::pin(snapshots), Box::pin(until_stopped(&stop))));

@@ -50,6 +50,15 @@ impl RaftSettings {
         }
     }
 
+    /// The lowest index that is streamed once a snapshot ends at `snapshot`: below it, purging has only to be let through.
+    pub(crate) fn floor(&self, snapshot: u64) -> u64 {
+        snapshot.saturating_sub(self.log_entries_kept + self.purge_batch())
+    }
+
+    fn purge_batch(&self) -> u64 {
+        (self.log_entries_kept / 4).clamp(1, 4_096)
+    }
+
     pub(crate) fn config(&self) -> Result<Config, openraft::ConfigError> {
         Config {
             cluster_name: self.cluster.to_string(),
@@ -62,7 +71,7 @@ impl RaftSettings {
             max_payload_entries: 1_024,
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: self.log_entries_kept,
-            purge_batch_size: (self.log_entries_kept / 4).clamp(1, 4_096),
+            purge_batch_size: self.purge_batch(),
             // A follower that lags is served from the log as long as the log reaches back.
             replication_lag_threshold: u64::MAX / 2,
             allow_log_reversion: None,

@@ -27,17 +27,19 @@ pub(crate) async fn snapshots(raft: Raft, mut log_bytes: watch::Receiver<u64>, b
     }
 }
 
-/// Tells who leads, until the node stops; then why it stopped.
+/// Tells who leads and up to where the newest snapshot reaches, until the node stops; then why it stopped.
 pub(crate) async fn leadership(
     raft: Raft,
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<String>>,
+    snapshot_ends: impl Fn(u64) + Send,
     stop: CancellationToken,
 ) {
     let mut metrics = raft.metrics();
     loop {
         let running = {
             let metrics = metrics.borrow_watched();
+            snapshot_ends(metrics.snapshot.map_or(0, |id| id.index));
             let now = status::leadership(&metrics);
             leadership.send_if_modified(|before| {
                 let changed = *before != now;

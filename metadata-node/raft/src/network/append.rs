@@ -2,14 +2,19 @@
 //!
 //! Requests are taken from openraft only while it polls the replies, and never after it has dropped them: what is taken
 //! counts as sent, and a new stream starts from what was answered.
+//!
+//! A follower that is slower than the log grows would keep the log from being purged for as long as it streams. Its stream
+//! is cut once it asks for entries below the floor, which a snapshot has made superfluous: openraft then sends that.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use carnax_core::id::NodeId;
 use carnax_platform::rpc::{Channel, ReplyStream};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
-use openraft::errors::{NetworkError, RPCError};
+use openraft::errors::{NetworkError, RPCError, Unreachable};
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -26,14 +31,29 @@ const PIPELINE_MAX: usize = 64;
 type Request = AppendEntriesRequest<Types>;
 type Reply = Result<StreamAppendResult<Types>, RPCError<Types>>;
 
+/// The lowest index that is still streamed to followers. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Floor(Arc<AtomicU64>);
+
+impl Floor {
+    pub(crate) fn set(&self, index: u64) {
+        self.0.store(index, Ordering::Relaxed);
+    }
+
+    fn is_above(&self, request: &Request) -> bool {
+        request.prev_log_id.is_some_and(|prev| prev.index < self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// Sends the requests and gives the replies in their order. Ends with the requests, or with an error if the follower says
-/// nothing for `idle_max` while a request waits.
+/// nothing for `idle_max` while a request waits, or needs entries below `floor`.
 pub(super) async fn stream(
     channel: &Channel,
     desk: &Desk,
     target: NodeId,
     requests: impl Stream<Item = Request> + Send + Unpin + 'static,
     idle_max: Duration,
+    floor: Floor,
 ) -> Result<BoxStream<'static, Reply>, RPCError<Types>> {
     let (sender, receiver) = mpsc::channel(PIPELINE_MAX);
     let replies = channel
@@ -48,6 +68,7 @@ pub(super) async fn stream(
         replies,
         waiting: VecDeque::new(),
         idle_max,
+        floor,
     };
     Ok(stream::unfold(Some(pipeline), |pipeline| async move {
         let mut pipeline = pipeline?;
@@ -68,6 +89,7 @@ struct Pipeline<S> {
     /// When each request that has no reply yet was sent.
     waiting: VecDeque<Instant>,
     idle_max: Duration,
+    floor: Floor,
 }
 
 impl<S: Stream<Item = Request> + Unpin> Pipeline<S> {
@@ -83,7 +105,12 @@ impl<S: Stream<Item = Request> + Unpin> Pipeline<S> {
             tokio::select! {
                 biased;
                 reply = self.replies.next() => return Some(self.replied(reply)),
-                request = self.requests.next(), if may_send => self.send(request),
+                request = self.requests.next(), if may_send => {
+                    if let Some(request) = &request && self.floor.is_above(request) {
+                        return Some(Err(RPCError::Unreachable(Unreachable::from_string("the follower lags too far"))));
+                    }
+                    self.send(request);
+                }
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     return Some(Err(broken(format!("no reply within {idle_max:?}"))));
                 }
@@ -123,4 +150,46 @@ impl<S: Stream<Item = Request> + Unpin> Pipeline<S> {
 
 fn broken(why: String) -> RPCError<Types> {
     RPCError::Network(NetworkError::from_string(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use carnax_core::id::ClusterId;
+    use carnax_core::time::Timestamp;
+    use carnax_platform::clock::SystemClock;
+    use carnax_platform::network::{Network, TcpNetwork};
+    use carnax_platform::rpc::{ChannelSettings, Router, serve};
+
+    use super::*;
+    use crate::types::{LeaderId, LogId, Vote};
+
+    /// What the leader makes of a follower that takes appends and never answers.
+    async fn first_reply(floor: u64) -> RPCError<Types> {
+        let silent = Router::new().bidirectional::<Append, _, _>(|_| async { Ok(stream::pending().boxed()) });
+        let listener = TcpNetwork.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address().unwrap().to_string();
+        tokio::spawn(serve(listener, silent, std::future::pending()));
+
+        let channel = Channel::new(Arc::new(TcpNetwork), &address, &ChannelSettings::default()).unwrap();
+        let desk =
+            Desk::new(ClusterId::from_parts(Timestamp::EPOCH, 1), NodeId(1), Arc::new(SystemClock::new()));
+        let leader_id = LeaderId { term: 1, node_id: 1 };
+        let request = Request {
+            vote: Vote { leader_id, committed: true },
+            prev_log_id: Some(LogId::new(leader_id, 7)),
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let shared = Floor::default();
+        shared.set(floor);
+        let requests = stream::iter([request]).chain(stream::pending());
+        let replies = stream(&channel, &desk, NodeId(2), requests, Duration::from_millis(50), shared);
+        replies.await.unwrap().next().await.unwrap().unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_silent_follower_and_one_that_lags_too_far_are_cut_off() {
+        assert!(matches!(first_reply(7).await, RPCError::Network(_)), "silent");
+        assert!(matches!(first_reply(8).await, RPCError::Unreachable(_)), "below the floor");
+    }
 }

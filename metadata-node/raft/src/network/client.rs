@@ -20,6 +20,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
 
+use super::append::Floor;
 use super::envelope::{Desk, Envelope};
 use super::messages::{Heartbeat, ReadIndex, RequestPreVote, RequestVote, TransferLeader};
 use super::{append, snapshot};
@@ -42,11 +43,13 @@ pub(crate) struct Connections {
     channels: Arc<Mutex<BTreeMap<(NodeId, Kind), Channel>>>,
     /// How long an append may be without an answer before its connection counts as dead.
     append_idle_max: Duration,
+    /// What is below is sent as a snapshot.
+    pub(crate) floor: Floor,
 }
 
 impl Connections {
     pub(crate) fn new(desk: Desk, network: Arc<dyn Network>, append_idle_max: Duration) -> Self {
-        Self { desk, network, channels: Arc::default(), append_idle_max }
+        Self { desk, network, channels: Arc::default(), append_idle_max, floor: Floor::default() }
     }
 
     /// Asks the leader for a read index.
@@ -163,8 +166,9 @@ impl RaftNetworkV2<Types> for Peers {
         }
         Box::pin(async move {
             let channel = self.channel(Kind::Append)?;
+            let floor = self.connections.floor.clone();
             let idle_max = option.soft_ttl().max(self.connections.append_idle_max);
-            append::stream(&channel, &self.connections.desk, self.target, input, idle_max).await
+            append::stream(&channel, &self.connections.desk, self.target, input, idle_max, floor).await
         })
     }
 
