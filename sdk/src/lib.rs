@@ -1,1 +1,64 @@
-//! Placeholder.
+//! The Rust SDK of Carnax, a distributed commit log whose records live in object storage.
+//!
+//! | start here | for |
+//! |---|---|
+//! | [`Client::builder`] | endpoints, failover, time-outs, retries |
+//! | [`Client::admin`] | topics, offsets, trimming, the metadata cluster |
+//! | [`Client::producer`] | appending records: batches, compression, bounded memory |
+//! | [`Client::consumer`] | reading records as a stream, from any offset or time |
+//! | [`Client::raw`] | record batches as they travel, without any of that |
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use carnax::{Client, Record, Start};
+//!
+//! let client = Client::builder().endpoints(["http://127.0.0.1:8080"]).build()?;
+//! client.admin().create_topic("flights", 12, &[]).await?;
+//!
+//! let producer = client.producer("flights").build().await?;
+//! let delivery = producer.send(Record::new("on time").with_key("UA")).await?;
+//! println!("stored at {}", delivery.await?.offset);
+//! producer.close().await;
+//!
+//! let mut consumer = client.consumer("flights").start(Start::Earliest).build().await?;
+//! for record in consumer.poll(100, std::time::Duration::from_secs(5)).await? {
+//!     println!("{} {:?}", record.offset, record.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariants: nothing is retried but what the server's problem documents (or a broken connection) allow; every queue has
+//! a bound; time is tokio's, and randomness, the wall clock and the network are handed in, so that a simulation controls
+//! them all.
+#![warn(missing_docs)]
+
+mod admin;
+mod client;
+mod consumer;
+mod error;
+mod producer;
+mod raw;
+mod retry;
+mod transport;
+
+pub use carnax_core::error_code::{ErrorCode, SideEffects};
+pub use carnax_core::http::{
+    AppendResponse, AppendResult, ClusterResponse, OffsetResponse, PartitionFrame, PartitionResponse,
+    TopicResponse,
+};
+pub use carnax_core::id::{NodeId, PartitionIndex, TopicId};
+pub use carnax_core::offset::Offset;
+pub use carnax_core::problem::ProblemDocument;
+pub use carnax_core::record::{Compression, Header};
+pub use carnax_core::time::Timestamp;
+pub use carnax_core::topic::TopicName;
+
+pub use admin::{Admin, AlterTopic};
+pub use client::{Client, ClientBuilder};
+pub use consumer::{ConsumeError, ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Start};
+pub use error::{BuildError, RequestError, SharedError};
+pub use producer::{Delivery, ProduceError, Producer, ProducerBuilder, Record, RecordMetadata};
+pub use raw::{FetchRequest, FetchResponse, Raw};
+pub use retry::RetrySettings;
+pub use transport::{Connection, Connector, TcpConnector};

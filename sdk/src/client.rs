@@ -1,0 +1,228 @@
+//! The entrance: endpoints, time-outs, and the components that a client is made of.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use carnax_core::time::Timestamp;
+use tokio::time::Instant;
+
+use crate::admin::Admin;
+use crate::consumer::ConsumerBuilder;
+use crate::error::{BuildError, RequestError};
+use crate::producer::ProducerBuilder;
+use crate::raw::Raw;
+use crate::retry::{self, Operation, RetrySettings};
+use crate::transport::{ApiAnswer, ApiRequest, Connector, Endpoint, Endpoints, TcpConnector, Transport};
+
+/// A client of a Carnax cluster. Cheap to clone; clones share connections and what is known of the endpoints.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    transport: Transport,
+    request_timeout: Duration,
+    operation_timeout: Duration,
+    wall_clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Starts a client.
+    ///
+    /// ```
+    /// let client = carnax::Client::builder().endpoints(["http://10.0.0.1:8080", "http://10.0.0.2:8080"]).build();
+    /// assert!(client.is_ok());
+    /// ```
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Topics, offsets, and the metadata cluster.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    /// Starts a producer for one topic.
+    pub fn producer(&self, topic: impl Into<String>) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone(), topic.into())
+    }
+
+    /// Starts a consumer of one topic.
+    pub fn consumer(&self, topic: impl Into<String>) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), topic.into())
+    }
+
+    /// Record batches as they travel.
+    pub fn raw(&self) -> Raw {
+        Raw::new(self.clone())
+    }
+
+    /// An operation of this client's own time-outs. `repeat_unknown`: whether it is idempotent.
+    pub(crate) fn operation(&self, repeat_unknown: bool) -> Operation {
+        Operation {
+            deadline: Instant::now() + self.shared.operation_timeout,
+            attempt_timeout: self.shared.request_timeout,
+            repeat_unknown,
+            leave: None,
+        }
+    }
+
+    pub(crate) fn backoff(&self, attempt: u32) -> Duration {
+        retry::backoff(self.shared.transport.retry(), attempt, self.random())
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.shared.transport.random()
+    }
+
+    pub(crate) fn wall_time(&self) -> Timestamp {
+        (self.shared.wall_clock)()
+    }
+
+    pub(crate) async fn execute(
+        &self,
+        request: &ApiRequest,
+        operation: Operation,
+    ) -> Result<ApiAnswer, RequestError> {
+        retry::execute(&self.shared.transport, request, operation).await
+    }
+}
+
+/// Settings and components of a [`Client`].
+pub struct ClientBuilder {
+    endpoints: Vec<String>,
+    connector: Arc<dyn Connector>,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    operation_timeout: Duration,
+    endpoint_rest: Duration,
+    retry: RetrySettings,
+    random: Box<dyn Fn() -> u64 + Send + Sync>,
+    wall_clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        let state = RandomState::new();
+        Self {
+            endpoints: Vec::new(),
+            connector: Arc::new(TcpConnector),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            operation_timeout: Duration::from_secs(60),
+            endpoint_rest: Duration::from_secs(10),
+            retry: RetrySettings::default(),
+            // Only spreads retries and sticky partitions: a keyed hash of the time is random enough.
+            random: Box::new(move || state.hash_one(SystemTime::now())),
+            wall_clock: Box::new(|| {
+                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp::EPOCH.saturating_add(since_epoch)
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}
+
+impl ClientBuilder {
+    /// Where frontends listen, as `http://host:port`; the first one is used until it fails, then the next.
+    #[must_use]
+    pub fn endpoints<T: Into<String>>(mut self, endpoints: impl IntoIterator<Item = T>) -> Self {
+        self.endpoints.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// How long a connection may take to come about (default 5 s).
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long one request may take, from the connection to the last byte of the answer (default 30 s). A long-poll may
+    /// take longer by what it was told to wait.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// How long a call may take over all its retries (default 60 s). Producers have a time-out of their own.
+    #[must_use]
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = timeout;
+        self
+    }
+
+    /// How long an endpoint that failed is left alone while another one is well (default 10 s).
+    #[must_use]
+    pub fn endpoint_rest(mut self, rest: Duration) -> Self {
+        self.endpoint_rest = rest;
+        self
+    }
+
+    /// The waits between attempts.
+    #[must_use]
+    pub fn retry(mut self, retry: RetrySettings) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// What makes connections (default: TCP).
+    #[must_use]
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.connector = Arc::new(connector);
+        self
+    }
+
+    /// Where random numbers come from (default: seeded by the operating system). They jitter waits and choose partitions
+    /// for records without a key; nothing rests on their secrecy.
+    #[must_use]
+    pub fn random(mut self, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.random = Box::new(random);
+        self
+    }
+
+    /// What stamps records that have no timestamp of their own (default: the system's clock).
+    #[must_use]
+    pub fn wall_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.wall_clock = Box::new(clock);
+        self
+    }
+
+    /// Makes the client. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// No endpoint, or one that is no `http://host:port`.
+    pub fn build(self) -> Result<Client, BuildError> {
+        let endpoints: Vec<Endpoint> =
+            self.endpoints.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        if endpoints.is_empty() {
+            return Err(BuildError::NoEndpoint);
+        }
+        let endpoints = Endpoints::new(endpoints, self.endpoint_rest);
+        let transport =
+            Transport::new(endpoints, self.connector, self.connect_timeout, self.retry, self.random);
+        let shared = Shared {
+            transport,
+            request_timeout: self.request_timeout,
+            operation_timeout: self.operation_timeout,
+            wall_clock: self.wall_clock,
+        };
+        Ok(Client { shared: Arc::new(shared) })
+    }
+}
