@@ -11,6 +11,8 @@ use crate::membership;
 use crate::status::{self, Leadership};
 use crate::types::Raft;
 
+/// How often a snapshot is asked for that does not begin.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(1);
 /// How long a leader whose disk hangs tries to hand over.
 const HAND_OVER: Duration = Duration::from_secs(2);
 
@@ -20,8 +22,9 @@ pub(crate) async fn snapshots(raft: Raft, mut log_bytes: watch::Receiver<u64>, b
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
-        // The count starts anew when the snapshot begins.
-        if log_bytes.changed().await.is_err() {
+        // The count starts anew when the snapshot begins; it does not if the one before is still being written.
+        let begun = log_bytes.wait_for(|bytes| *bytes < bytes_max);
+        if let Ok(Err(_)) = tokio::time::timeout(SNAPSHOT_RETRY, begun).await {
             return;
         }
     }
