@@ -1,0 +1,340 @@
+//! One task that every unit passes, from the open segment to its answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carnax_core::error_code::ErrorCode;
+use carnax_core::limits;
+use carnax_core::metadata::{SegmentCommit, SegmentOutcome};
+use carnax_core::problem::Problem;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tokio::time::Instant;
+
+use super::AppendContext;
+use super::accumulate::{Close, OpenSegment, Submission, when_to_close};
+use super::acknowledge::{UnitAck, outcome_unknown, pretend_accepted};
+use super::commit::{CommitEnd, Committer};
+use super::upload::{Epoch, Upload, UploadedSegment, upload};
+use crate::deliberate_bugs::DeliberateBug;
+
+/// How often a segment is uploaded under a new id since the metadata core found the last one too old.
+const UPLOADS_OF_A_SEGMENT_MAX: u32 = 3;
+
+/// A closed segment on its way.
+#[derive(Debug)]
+struct Travelling {
+    /// Position in the order of closing.
+    number: u64,
+    acks: Vec<UnitAck>,
+    stage: Stage,
+    uploads: u32,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Waiting(Upload),
+    Uploading(AbortHandle),
+    Uploaded(UploadedSegment),
+}
+
+/// The one thing that is done with the session at a time.
+enum SessionWork {
+    Opened(Result<(), Problem>),
+    Committed(Vec<Travelling>, CommitEnd),
+}
+
+type UploadEnd = (u64, Result<Result<UploadedSegment, Problem>, JoinError>);
+
+struct Line {
+    context: Arc<AppendContext>,
+    epoch: Epoch,
+    open: OpenSegment,
+    opened_at: Instant,
+    next_number: u64,
+    /// In the order of closing, without those that are being committed.
+    travelling: VecDeque<Travelling>,
+    uploads: FuturesUnordered<BoxFuture<'static, UploadEnd>>,
+    /// None while it is at work.
+    committer: Option<Committer>,
+    session_work: Option<BoxFuture<'static, (Committer, SessionWork)>>,
+    no_more: bool,
+}
+
+/// Runs until `submissions` is closed and everything that was taken is answered.
+pub(crate) async fn run_line(context: Arc<AppendContext>, mut submissions: mpsc::Receiver<Submission>) {
+    let mut line = Line::new(context);
+    loop {
+        let close_after = line.advance();
+        if line.is_done() {
+            return;
+        }
+        let linger = async {
+            match close_after {
+                Some(rest) => tokio::time::sleep(rest).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            (committer, work) = next_work(&mut line.session_work) => {
+                line.session_work = None;
+                line.committer = Some(committer);
+                line.session_worked(work, &mut submissions);
+            }
+            Some(end) = line.uploads.next() => line.uploaded(end, &mut submissions),
+            submission = submissions.recv(), if !line.no_more => match submission {
+                Some(submission) => line.take(submission),
+                None => line.no_more = true,
+            },
+            () = linger => {}
+        }
+    }
+}
+
+async fn next_work<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Line {
+    fn new(context: Arc<AppendContext>) -> Self {
+        let epoch = Epoch::default();
+        let committer = Committer::new(Arc::clone(&context), epoch.clone());
+        let spread = context.entropy.next_u64();
+        Self {
+            context,
+            epoch,
+            open: OpenSegment::new(spread),
+            opened_at: Instant::now(),
+            next_number: 0,
+            travelling: VecDeque::new(),
+            uploads: FuturesUnordered::new(),
+            committer: Some(committer),
+            session_work: None,
+            no_more: false,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.no_more && self.open.is_empty() && self.travelling.is_empty() && self.session_work.is_none()
+    }
+
+    /// Accumulates one unit.
+    fn take(&mut self, submission: Submission) {
+        if !self.open.has_room_for(&submission) {
+            self.close();
+        }
+        if self.open.is_empty() {
+            self.opened_at = Instant::now();
+        }
+        self.open.push(submission);
+    }
+
+    /// Does all that can be done now; says after what time there is more to do although nothing happens.
+    fn advance(&mut self) -> Option<Duration> {
+        let close_after = self.close_if_due();
+        self.start_uploads();
+        self.start_session_work();
+        close_after
+    }
+
+    fn close_if_due(&mut self) -> Option<Duration> {
+        let waiting = self.travelling.iter().any(|segment| matches!(segment.stage, Stage::Waiting(_)));
+        let slot_free = !waiting && self.uploads.len() < self.context.settings.uploads_max;
+        let fill = self.open.fill(self.opened_at.elapsed());
+        match when_to_close(fill, &self.context.settings, slot_free) {
+            Close::Now => self.close(),
+            // Nothing more will come: there is nothing to linger for.
+            Close::After(_) if self.no_more => self.close(),
+            Close::After(rest) => return Some(rest),
+            Close::Later => {}
+        }
+        None
+    }
+
+    fn close(&mut self) {
+        let spread = self.context.entropy.next_u64();
+        let closed = std::mem::replace(&mut self.open, OpenSegment::new(spread)).close();
+        if closed.units.is_empty() {
+            return;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let stage = Stage::Waiting(Upload::Closed(closed.units));
+        self.travelling.push_back(Travelling { number, acks: closed.acks, stage, uploads: 0 });
+    }
+
+    fn start_uploads(&mut self) {
+        if !self.epoch.is_known() {
+            return;
+        }
+        let free = self.context.settings.uploads_max.saturating_sub(self.uploads.len());
+        let waiting = self.travelling.iter_mut().filter(|segment| matches!(segment.stage, Stage::Waiting(_)));
+        for segment in waiting.take(free) {
+            let (context, epoch) = (Arc::clone(&self.context), self.epoch.clone());
+            let stage = std::mem::replace(&mut segment.stage, Stage::Waiting(Upload::Closed(Vec::new())));
+            let Stage::Waiting(what) = stage else { continue };
+            let task: JoinHandle<_> =
+                self.context.tasks.spawn(async move { upload(&context, &epoch, what).await });
+            segment.stage = Stage::Uploading(task.abort_handle());
+            segment.uploads += 1;
+            let number = segment.number;
+            self.uploads.push(Box::pin(async move { (number, task.await) }));
+        }
+    }
+
+    fn start_session_work(&mut self) {
+        if self.travelling.is_empty() {
+            return;
+        }
+        let Some(mut committer) = self.committer.take() else { return };
+        if !self.epoch.is_known() {
+            self.session_work = Some(Box::pin(async move {
+                let opened = committer.open().await;
+                (committer, SessionWork::Opened(opened))
+            }));
+            return;
+        }
+        let batch = self.take_uploaded();
+        if batch.is_empty() {
+            self.committer = Some(committer);
+            return;
+        }
+        self.session_work = Some(Box::pin(async move {
+            let commits = batch.iter().filter_map(Travelling::commit).collect();
+            let end = committer.commit(commits).await;
+            (committer, SessionWork::Committed(batch, end))
+        }));
+    }
+
+    /// Everything uploaded up to the first segment that is not.
+    fn take_uploaded(&mut self) -> Vec<Travelling> {
+        let uploaded = self
+            .travelling
+            .iter()
+            .take(limits::COMMIT_SEGMENTS_MAX)
+            .take_while(|segment| matches!(segment.stage, Stage::Uploaded(_)))
+            .count();
+        let mut batch: Vec<Travelling> = self.travelling.drain(..uploaded).collect();
+        if self.context.bugs.makes(DeliberateBug::AcknowledgeBeforeCommit) {
+            for ack in batch.iter_mut().flat_map(|segment| std::mem::take(&mut segment.acks)) {
+                pretend_accepted(ack, self.context.clock.wall());
+            }
+        }
+        batch
+    }
+
+    fn uploaded(&mut self, (number, result): UploadEnd, submissions: &mut mpsc::Receiver<Submission>) {
+        let Some(at) = self.travelling.iter().position(|segment| segment.number == number) else { return };
+        match result {
+            Ok(Ok(uploaded)) => self.travelling[at].stage = Stage::Uploaded(uploaded),
+            Ok(Err(problem)) => self.fail_from(at, &problem, submissions),
+            Err(error) => {
+                tracing::error!(%error, "an upload ended without a result");
+                let problem = Problem::new(ErrorCode::ObjectStoreUnavailable, "the upload of the records failed");
+                self.fail_from(at, &problem, submissions);
+            }
+        }
+    }
+
+    fn session_worked(&mut self, work: SessionWork, submissions: &mut mpsc::Receiver<Submission>) {
+        match work {
+            SessionWork::Opened(Ok(())) => {}
+            SessionWork::Opened(Err(problem)) => self.fail_from(0, &problem, submissions),
+            SessionWork::Committed(batch, CommitEnd::Decided(outcomes)) => self.decided(batch, outcomes),
+            SessionWork::Committed(batch, CommitEnd::NotDone(problem)) => {
+                batch.into_iter().for_each(|segment| segment.fail(&problem));
+                self.fail_from(0, &problem, submissions);
+            }
+            SessionWork::Committed(batch, CommitEnd::Unknown) => {
+                batch.into_iter().for_each(|segment| segment.fail(&outcome_unknown()));
+                let behind = Problem::new(
+                    ErrorCode::Unavailable,
+                    "an append before this one has an unknown outcome; this one was not sent",
+                );
+                self.fail_from(0, &behind, submissions);
+            }
+        }
+    }
+
+    /// Answers every unit; segments whose id was too old go back to the head of the line, in order.
+    fn decided(&mut self, batch: Vec<Travelling>, outcomes: Vec<SegmentOutcome>) {
+        let mut stale = Vec::new();
+        let mut outcomes = outcomes.into_iter();
+        for mut segment in batch {
+            match outcomes.next() {
+                Some(SegmentOutcome::Decided(units)) => segment.decided(units, &self.context),
+                Some(SegmentOutcome::Refused(problem)) => {
+                    let again = problem.code == ErrorCode::StaleSegment
+                        && segment.uploads < UPLOADS_OF_A_SEGMENT_MAX;
+                    match segment.stage {
+                        Stage::Uploaded(uploaded) if again => {
+                            segment.stage = Stage::Waiting(Upload::Again(uploaded.object));
+                            stale.push(segment);
+                        }
+                        _ => segment.fail(&problem),
+                    }
+                }
+                None => segment.fail(&outcome_unknown()),
+            }
+        }
+        for segment in stale.into_iter().rev() {
+            self.travelling.push_front(segment);
+        }
+    }
+
+    /// Fails a segment and everything behind it that was not sent: what was closed, what is open, what waits.
+    fn fail_from(&mut self, at: usize, problem: &Problem, submissions: &mut mpsc::Receiver<Submission>) {
+        for segment in self.travelling.drain(at..) {
+            segment.fail(problem);
+        }
+        let spread = self.context.entropy.next_u64();
+        let open = std::mem::replace(&mut self.open, OpenSegment::new(spread));
+        open.close().acks.into_iter().for_each(|ack| ack.failed(problem));
+        // Only what waits now: what comes later was sent after these answers.
+        for _ in 0..submissions.len() {
+            let Ok(submission) = submissions.try_recv() else { return };
+            let _ = submission.reply.send(Err(problem.clone()));
+        }
+    }
+}
+
+impl Travelling {
+    fn commit(&self) -> Option<SegmentCommit> {
+        let Stage::Uploaded(uploaded) = &self.stage else { return None };
+        Some(SegmentCommit {
+            segment: uploaded.key.segment,
+            size: uploaded.object.payload.length(),
+            units: uploaded.object.units.clone(),
+        })
+    }
+
+    fn decided(self, units: Vec<carnax_core::metadata::UnitOutcome>, context: &AppendContext) {
+        if let Stage::Uploaded(uploaded) = &self.stage {
+            context.metrics.segments.inc();
+            context.metrics.appended_bytes.inc_by(uploaded.object.payload.length());
+        }
+        context.metrics.appended_units.inc_by(units.len() as u64);
+        let mut units = units.into_iter();
+        for ack in self.acks {
+            match units.next() {
+                Some(outcome) => ack.decided(outcome),
+                None => ack.failed(&outcome_unknown()),
+            }
+        }
+    }
+
+    fn fail(self, problem: &Problem) {
+        if let Stage::Uploading(task) = &self.stage {
+            task.abort();
+        }
+        self.acks.into_iter().for_each(|ack| ack.failed(problem));
+    }
+}

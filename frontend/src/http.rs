@@ -1,0 +1,105 @@
+//! The HTTP API: routes, what they take and give, and how failures look.
+//!
+//! Handlers only translate: they read parameters, call the append or the fetch path or the metadata core, and write the
+//! answer. Every failure becomes an `application/problem+json` in [`problem`], nowhere else.
+
+mod append;
+mod body;
+mod cluster;
+mod fetch;
+pub(crate) mod json_record;
+mod operations;
+mod parameters;
+mod problem;
+pub(crate) mod server;
+mod topics;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::{get, post, put};
+use carnax_platform::clock::Clock;
+use carnax_platform::entropy::Entropy;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+
+use crate::append::Accept;
+use crate::config::Settings;
+use crate::fetch::Fetch;
+use crate::metadata_client::MetadataClient;
+use crate::metadata_client::topics::Topics;
+use crate::metrics::Metrics;
+
+/// What handlers work with.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) settings: Settings,
+    pub(crate) accept: Accept,
+    pub(crate) fetch: Arc<Fetch>,
+    pub(crate) client: Arc<MetadataClient>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Bytes that appends may take.
+    pub(crate) append_memory: Arc<Semaphore>,
+    pub(crate) draining: CancellationToken,
+}
+
+/// All routes.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/topics", get(topics::list))
+        .route(
+            "/v1/topics/{topic}",
+            put(topics::create).get(topics::describe).patch(topics::alter).delete(topics::delete),
+        )
+        .route("/v1/topics/{topic}/records", post(append::to_topic).get(fetch::follow_topic))
+        .route(
+            "/v1/topics/{topic}/partitions/{partition}/records",
+            post(append::to_partition).get(fetch::records).delete(topics::trim),
+        )
+        .route("/v1/topics/{topic}/partitions/{partition}/offsets", get(fetch::offsets))
+        .route("/v1/cluster", get(cluster::describe))
+        .route("/v1/cluster/nodes", post(cluster::add_node))
+        .route("/v1/cluster/nodes/{node}", axum::routing::delete(cluster::remove_node))
+        .route("/v1/cluster/leader", post(cluster::transfer_leadership))
+        .route("/healthz", get(operations::health))
+        .route("/readyz", get(operations::readiness))
+        .route("/metrics", get(operations::metrics))
+        .route("/openapi.json", get(operations::openapi))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), problem::render))
+        .with_state(api)
+}
+
+/// The description of the API, generated from the handlers.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Carnax", description = "A distributed commit log in object storage"),
+    paths(
+        append::to_topic,
+        append::to_partition,
+        fetch::records,
+        fetch::follow_topic,
+        fetch::offsets,
+        topics::list,
+        topics::create,
+        topics::describe,
+        topics::alter,
+        topics::delete,
+        topics::trim,
+        cluster::describe,
+        cluster::add_node,
+        cluster::remove_node,
+        cluster::transfer_leadership,
+        operations::health,
+        operations::readiness,
+        operations::metrics,
+    ),
+    components(schemas(carnax_core::problem::ProblemDocument))
+)]
+pub(crate) struct ApiDescription;

@@ -1,0 +1,88 @@
+//! What a frontend measures. All names stand here.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+/// From half a millisecond to half a minute.
+const SECONDS: [f64; 15] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+
+/// The metrics of one frontend, in a registry of its own.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) acknowledge_seconds: Histogram,
+    pub(crate) upload_seconds: Histogram,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) fetch_seconds: Histogram,
+    pub(crate) appended_bytes: IntCounter,
+    pub(crate) appended_units: IntCounter,
+    pub(crate) segments: IntCounter,
+    pub(crate) fetched_bytes: IntCounter,
+    pub(crate) cache_hits: IntCounter,
+    pub(crate) cache_misses: IntCounter,
+    pub(crate) cache_bytes: IntGauge,
+    pub(crate) connections: IntGauge,
+    pub(crate) problems: IntCounterVec,
+    pub(crate) sessions_abandoned: IntCounter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let seconds = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            register(&registry, Histogram::with_opts(options))
+        };
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
+        Self {
+            acknowledge_seconds: seconds(
+                "carnax_frontend_acknowledge_seconds",
+                "From taking an append to its answer",
+            ),
+            upload_seconds: seconds("carnax_frontend_upload_seconds", "Upload of one segment, retries included"),
+            commit_seconds: seconds("carnax_frontend_commit_seconds", "One segment commit, retries included"),
+            fetch_seconds: seconds("carnax_frontend_fetch_seconds", "One fetch without its waiting for commits"),
+            appended_bytes: counter("carnax_frontend_appended_bytes_total", "Bytes of committed segments"),
+            appended_units: counter("carnax_frontend_appended_units_total", "Append units that were accepted"),
+            segments: counter("carnax_frontend_segments_total", "Segments that were committed"),
+            fetched_bytes: counter("carnax_frontend_fetched_bytes_total", "Bytes of record batches read for fetches"),
+            cache_hits: counter("carnax_frontend_cache_hits_total", "Ranges found in the read cache"),
+            cache_misses: counter("carnax_frontend_cache_misses_total", "Ranges read from the object store"),
+            cache_bytes: gauge("carnax_frontend_cache_bytes", "Bytes in the read cache"),
+            connections: gauge("carnax_frontend_connections_total", "Connections that are open"),
+            problems: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("carnax_frontend_problems_total", "Requests answered with a problem"),
+                    &["code"],
+                ),
+            ),
+            sessions_abandoned: counter(
+                "carnax_frontend_sessions_abandoned_total",
+                "Sessions given up since the outcome of a commit stayed unknown",
+            ),
+            registry,
+        }
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub(crate) fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::warn!(%error, "metrics cannot be rendered");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+fn register<M: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> M {
+    let metric = metric.expect("metric names and buckets are constants that are valid");
+    registry.register(Box::new(metric.clone())).expect("each metric is registered once");
+    metric
+}

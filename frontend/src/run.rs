@@ -1,0 +1,202 @@
+//! Puts a frontend together, serves, and takes it apart again in order.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use carnax_object_store::ObjectStore;
+use carnax_platform::clock::Clock;
+use carnax_platform::entropy::Entropy;
+use carnax_platform::network::Network;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::append::{Accept, AppendContext, run_line, submissions};
+use crate::config::Settings;
+use crate::fetch::Fetch;
+use crate::fetch::cache::ReadCache;
+use crate::http::server::Server;
+use crate::http::{Api, router};
+use crate::metadata_client::MetadataClient;
+use crate::metadata_client::feed::CommitFeed;
+use crate::metadata_client::topics::Topics;
+use crate::metrics::Metrics;
+
+/// The outside world of a frontend.
+#[derive(Clone)]
+pub struct Components {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives random numbers.
+    pub entropy: Arc<dyn Entropy>,
+    /// Connects to metadata nodes, and listens.
+    pub network: Arc<dyn Network>,
+    /// Keeps segments.
+    pub object_store: Arc<dyn ObjectStore>,
+}
+
+impl fmt::Debug for Components {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Components").field("object_store", &self.object_store).finish_non_exhaustive()
+    }
+}
+
+/// Why a frontend cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The addresses of the metadata nodes are no addresses.
+    #[error("metadata nodes are not named right")]
+    Metadata(#[source] io::Error),
+    /// The address to listen on cannot be used.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs a frontend until `shutdown` resolves, and then until everything that was accepted is answered, at most for the
+/// time that the settings give.
+///
+/// `listening` is called once with the real address as soon as connections are accepted. Dropping the future cuts
+/// everything short: appends in progress have an unknown outcome then, and tasks end on their own.
+///
+/// # Errors
+/// See [`RunError`]; after `listening` was called there are none.
+pub async fn run(
+    settings: Settings,
+    components: Components,
+    listening: impl FnOnce(SocketAddr) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
+    let listen_error = |source| RunError::Listen { address: settings.listen.clone(), source };
+    let listener = components.network.listen(&settings.listen).await.map_err(listen_error)?;
+    let address = listener.local_address().map_err(listen_error)?;
+    let frontend = Frontend::new(&settings, components, address)?;
+    tracing::info!(%address, object_store = %settings.object_store, "frontend serves");
+    let server = tokio::spawn(frontend.server().serve(listener));
+    listening(address);
+    shutdown.await;
+    tracing::info!(%address, "frontend drains");
+    frontend.draining.cancel();
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the task that accepts connections failed");
+    }
+    frontend.drain().await;
+    tracing::info!(%address, "frontend has ended");
+    Ok(())
+}
+
+/// A frontend that is put together. Dropping it ends its background tasks.
+struct Frontend {
+    settings: Settings,
+    api: Arc<Api>,
+    connections: TaskTracker,
+    line: tokio::task::JoinHandle<()>,
+    feed: tokio::task::JoinHandle<()>,
+    uploads: TaskTracker,
+    draining: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Frontend {
+    fn new(settings: &Settings, components: Components, address: SocketAddr) -> Result<Self, RunError> {
+        let Components { clock, entropy, network, object_store } = components;
+        let client = MetadataClient::new(network, &settings.metadata, settings.calls.clone());
+        let client = Arc::new(client.map_err(RunError::Metadata)?);
+        let metrics = Arc::new(Metrics::new());
+        let draining = CancellationToken::new();
+        let cut = CancellationToken::new();
+        let cache = ReadCache::new(Arc::clone(&object_store), &settings.fetch, Arc::clone(&metrics));
+        let cache = Arc::new(cache);
+        let topics = Topics::new(Arc::clone(&client), Arc::clone(&clock), settings.calls.topic_cache);
+        let topics = Arc::new(topics);
+        let uploads = TaskTracker::new();
+        let context = Arc::new(AppendContext {
+            settings: settings.append.clone(),
+            try_timeout: settings.calls.try_timeout,
+            bugs: settings.deliberate_bugs,
+            name: address.to_string(),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            object_store,
+            client: Arc::clone(&client),
+            cache: Arc::clone(&cache),
+            metrics: Arc::clone(&metrics),
+            tasks: uploads.clone(),
+            draining: draining.clone(),
+        });
+        let feed = Arc::new(CommitFeed::default());
+        let fetch = Arc::new(Fetch {
+            settings: settings.fetch.clone(),
+            bugs: settings.deliberate_bugs,
+            client: Arc::clone(&client),
+            topics: Arc::clone(&topics),
+            feed: Arc::clone(&feed),
+            cache,
+            memory: memory(settings.fetch.fetch_memory_bytes),
+            metrics: Arc::clone(&metrics),
+            draining: draining.clone(),
+            footers: Default::default(),
+            old_plans: Default::default(),
+        });
+        let (sender, receiver) = submissions();
+        let accept = Accept { context: Arc::clone(&context), topics: Arc::clone(&topics), submissions: sender };
+        let line = tokio::spawn(run_line(context, receiver));
+        let following = Arc::clone(&client);
+        let stop = cut.clone();
+        let feed = tokio::spawn(async move { feed.follow(&following, &stop).await });
+        let append_memory = memory(settings.append.append_memory_bytes);
+        let api = Api {
+            settings: settings.clone(),
+            accept,
+            fetch,
+            client,
+            topics,
+            metrics,
+            clock,
+            entropy,
+            append_memory,
+            draining: draining.clone(),
+        };
+        let (api, connections) = (Arc::new(api), TaskTracker::new());
+        Ok(Self { settings: settings.clone(), api, connections, line, feed, uploads, draining, cut })
+    }
+
+    fn server(&self) -> Server {
+        Server {
+            router: router(Arc::clone(&self.api)),
+            settings: self.settings.http.clone(),
+            metrics: Arc::clone(&self.api.metrics),
+            tasks: self.connections.clone(),
+            draining: self.draining.clone(),
+            cut: self.cut.clone(),
+        }
+    }
+
+    /// Lets requests in progress end, then everything behind them.
+    async fn drain(mut self) {
+        self.connections.close();
+        let end = tokio::time::Instant::now() + self.settings.http.drain;
+        if tokio::time::timeout_at(end, self.connections.wait()).await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "connections are cut after the drain time");
+        }
+        self.cut.cancel();
+        self.connections.wait().await;
+        let _ = (&mut self.feed).await;
+        // Connections are gone: the line ends when it has answered what was submitted by those that hung up.
+        drop(std::mem::replace(&mut self.api, Arc::clone(&self.api)));
+        self.line_ended(end).await;
+        self.uploads.close();
+        self.uploads.wait().await;
+    }
+}
+
+fn memory(bytes: u64) -> Arc<Semaphore> {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)))
+}
