@@ -10,7 +10,11 @@ use crate::deliberate_bugs::DeliberateBugs;
 
 /// The command line of `carnax-frontend`.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "carnax-frontend", version, about = "Serves the HTTP API of Carnax: appends, fetches, topics")]
+#[command(
+    name = "carnax-frontend",
+    version,
+    about = "Serves the HTTP API of Carnax: appends, fetches, topics"
+)]
 pub struct Options {
     /// What the frontend works with.
     #[command(flatten)]
@@ -160,9 +164,11 @@ fn parse_count(text: &str) -> Result<usize, String> {
 
 fn parse_body_bytes(text: &str) -> Result<u64, String> {
     let limit = limits::REQUEST_BODY_BYTES_MAX as u64;
-    parse_bytes(text).and_then(|bytes| {
-        if bytes <= limit { Ok(bytes) } else { Err(format!("at most {limit} bytes")) }
-    })
+    parse_bytes(text).and_then(
+        |bytes| {
+            if bytes <= limit { Ok(bytes) } else { Err(format!("at most {limit} bytes")) }
+        },
+    )
 }
 
 fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -196,8 +202,15 @@ mod tests {
 
     #[test]
     fn the_command_line_lists_several_metadata_nodes() {
-        let line =
-            ["carnax-frontend", "--metadata", "a:1,b:2", "--object-store", "file:///tmp/x", "--linger-ms", "5"];
+        let line = [
+            "carnax-frontend",
+            "--metadata",
+            "a:1,b:2",
+            "--object-store",
+            "file:///tmp/x",
+            "--linger-ms",
+            "5",
+        ];
         let settings = Options::try_parse_from(line).unwrap().settings;
         assert_eq!(settings.metadata, ["a:1", "b:2"]);
         assert_eq!(settings.append.linger, Duration::from_millis(5));

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post, put};
-use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +40,6 @@ pub(crate) struct Api {
     pub(crate) client: Arc<MetadataClient>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Bytes that appends may take.
     pub(crate) append_memory: Arc<Semaphore>,

@@ -84,7 +84,9 @@ impl MetadataClient {
             let (position, node) = self.current();
             let error = match node.call(question.clone(), self.try_timeout(end)).await {
                 Ok(answer) => return Ok(answer),
-                Err(CallError::Refused(problem)) if !another_node_may_know(problem.code) => return Err(problem),
+                Err(CallError::Refused(problem)) if !another_node_may_know(problem.code) => {
+                    return Err(problem);
+                }
                 Err(error) => error,
             };
             tracing::debug!(%error, call = C::NAME, "a metadata node could not answer");
@@ -179,8 +181,9 @@ impl MetadataClient {
         if known.is_some_and(|known| known != refused_by) {
             return;
         }
-        nodes.leader =
-            address.filter(|address| *address != refused_by).and_then(|address| self.channel_to(&mut nodes, address));
+        nodes.leader = address
+            .filter(|address| *address != refused_by)
+            .and_then(|address| self.channel_to(&mut nodes, address));
         if nodes.leader.is_none() && nodes.current == position {
             nodes.current = (position + 1) % nodes.configured.len();
         }

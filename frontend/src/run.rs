@@ -4,13 +4,16 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use carnax_object_store::ObjectStore;
 use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 use carnax_platform::network::Network;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::append::{Accept, AppendContext, run_line, submissions};
@@ -23,6 +26,9 @@ use crate::metadata_client::MetadataClient;
 use crate::metadata_client::feed::CommitFeed;
 use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
+
+/// How long the append line may take, once nobody waits for its answers any more.
+const LINE_GRACE: Duration = Duration::from_secs(5);
 
 /// The outside world of a frontend.
 #[derive(Clone)]
@@ -96,11 +102,13 @@ struct Frontend {
     settings: Settings,
     api: Arc<Api>,
     connections: TaskTracker,
-    line: tokio::task::JoinHandle<()>,
-    feed: tokio::task::JoinHandle<()>,
+    line: JoinHandle<()>,
+    feed: JoinHandle<()>,
     uploads: TaskTracker,
     draining: CancellationToken,
     cut: CancellationToken,
+    /// Ends everything when the frontend is dropped before it has drained.
+    _guards: [DropGuard; 2],
 }
 
 impl Frontend {
@@ -145,7 +153,8 @@ impl Frontend {
             old_plans: Default::default(),
         });
         let (sender, receiver) = submissions();
-        let accept = Accept { context: Arc::clone(&context), topics: Arc::clone(&topics), submissions: sender };
+        let accept =
+            Accept { context: Arc::clone(&context), topics: Arc::clone(&topics), submissions: sender };
         let line = tokio::spawn(run_line(context, receiver));
         let following = Arc::clone(&client);
         let stop = cut.clone();
@@ -158,13 +167,13 @@ impl Frontend {
             client,
             topics,
             metrics,
-            clock,
             entropy,
             append_memory,
             draining: draining.clone(),
         };
         let (api, connections) = (Arc::new(api), TaskTracker::new());
-        Ok(Self { settings: settings.clone(), api, connections, line, feed, uploads, draining, cut })
+        let _guards = [draining.clone().drop_guard(), cut.clone().drop_guard()];
+        Ok(Self { settings: settings.clone(), api, connections, line, feed, uploads, draining, cut, _guards })
     }
 
     fn server(&self) -> Server {
@@ -179,20 +188,34 @@ impl Frontend {
     }
 
     /// Lets requests in progress end, then everything behind them.
-    async fn drain(mut self) {
-        self.connections.close();
-        let end = tokio::time::Instant::now() + self.settings.http.drain;
-        if tokio::time::timeout_at(end, self.connections.wait()).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "connections are cut after the drain time");
+    async fn drain(self) {
+        let Self { settings, api, connections, line, feed, uploads, cut, draining: _, .. } = self;
+        connections.close();
+        let end = Instant::now() + settings.http.drain;
+        if tokio::time::timeout_at(end, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "connections are cut after the drain time");
         }
-        self.cut.cancel();
-        self.connections.wait().await;
-        let _ = (&mut self.feed).await;
-        // Connections are gone: the line ends when it has answered what was submitted by those that hung up.
-        drop(std::mem::replace(&mut self.api, Arc::clone(&self.api)));
-        self.line_ended(end).await;
-        self.uploads.close();
-        self.uploads.wait().await;
+        cut.cancel();
+        connections.wait().await;
+        ended("commit feed", feed.await);
+        // With the connections, all who submit are gone but this one: the line ends when it has finished what it took.
+        drop(api);
+        let abort = line.abort_handle();
+        match tokio::time::timeout_at(end.max(Instant::now() + LINE_GRACE), line).await {
+            Ok(result) => ended("append line", result),
+            Err(_) => {
+                tracing::warn!("appends in progress are given up after the drain time");
+                abort.abort();
+            }
+        }
+        uploads.close();
+        uploads.wait().await;
+    }
+}
+
+fn ended(task: &str, result: Result<(), JoinError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, task, "a task failed");
     }
 }
 

@@ -89,7 +89,10 @@ impl Accept {
             }
             (topic, fresh) = (now, true);
         }
-        Err(Problem::new(ErrorCode::StaleRouting, "the topic changed again and again while records were routed"))
+        Err(Problem::new(
+            ErrorCode::StaleRouting,
+            "the topic changed again and again while records were routed",
+        ))
     }
 
     async fn submit(
@@ -106,11 +109,10 @@ impl Accept {
         let memory = Arc::clone(&request.memory);
         let submission = Submission { topic: Arc::clone(topic), content, keyed, reply, memory };
         self.submissions.try_send(submission).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Problem::new(
-                ErrorCode::TooManyRequests,
-                "too many appends wait; try again after a while",
-            )
-            .with(|facts| facts.retry_after_seconds = Some(1)),
+            mpsc::error::TrySendError::Full(_) => {
+                Problem::new(ErrorCode::TooManyRequests, "too many appends wait; try again after a while")
+                    .with(|facts| facts.retry_after_seconds = Some(1))
+            }
             mpsc::error::TrySendError::Closed(_) => draining(),
         })?;
         answer.await.unwrap_or_else(|_| {
@@ -145,7 +147,8 @@ fn route(request: &AppendRequest, topic: &Topic, now: Timestamp) -> Result<(Cont
     let mut keyed = false;
     let mut routed = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
-        let at_record = |problem: Problem| Problem { detail: format!("record {index}: {}", problem.detail), ..problem };
+        let at_record =
+            |problem: Problem| Problem { detail: format!("record {index}: {}", problem.detail), ..problem };
         let partition = match (request.partition, record.partition, &record.key) {
             (Some(path), Some(named), _) if path != named => {
                 return Err(at_record(Problem::new(
@@ -161,8 +164,13 @@ fn route(request: &AppendRequest, topic: &Topic, now: Timestamp) -> Result<(Cont
             (None, None, None) => None,
         };
         let timestamp = record.timestamp.unwrap_or(now);
-        let record =
-            RoutedRecord { partition, timestamp, key: record.key, value: record.value, headers: record.headers };
+        let record = RoutedRecord {
+            partition,
+            timestamp,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+        };
         if let Some(partition) = partition {
             check_partition(topic, partition).map_err(at_record)?;
         }
@@ -178,14 +186,16 @@ fn route(request: &AppendRequest, topic: &Topic, now: Timestamp) -> Result<(Cont
 
 fn check_topic(request: &AppendRequest, topic: &Topic) -> Result<(), Problem> {
     if let Some(known) = request.topic_id.filter(|known| *known != topic.id) {
-        let detail = format!("topic {} has another id than {known}: it was deleted and made again", topic.name);
+        let detail =
+            format!("topic {} has another id than {known}: it was deleted and made again", topic.name);
         return Err(Problem::new(ErrorCode::TopicRecreated, detail).with(|facts| {
             facts.topic = Some(topic.name.to_string());
             facts.topic_id = Some(topic.id);
         }));
     }
     if let Some(count) = request.partition_count.filter(|count| *count != topic.partition_count) {
-        let detail = format!("records were routed by {count} partitions; the topic has {}", topic.partition_count);
+        let detail =
+            format!("records were routed by {count} partitions; the topic has {}", topic.partition_count);
         return Err(Problem::new(ErrorCode::StaleRouting, detail).with(|facts| {
             facts.topic = Some(topic.name.to_string());
             facts.partition_count = Some(topic.partition_count);
@@ -198,7 +208,8 @@ pub(crate) fn check_partition(topic: &Topic, partition: PartitionIndex) -> Resul
     if partition.0 < topic.partition_count {
         return Ok(());
     }
-    let detail = format!("topic {} has {} partitions, from 0: no {partition}", topic.name, topic.partition_count);
+    let detail =
+        format!("topic {} has {} partitions, from 0: no {partition}", topic.name, topic.partition_count);
     Err(Problem::new(ErrorCode::PartitionNotFound, detail).with(|facts| {
         facts.topic = Some(topic.name.to_string());
         facts.partition = Some(partition);

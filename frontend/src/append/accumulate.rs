@@ -197,7 +197,8 @@ impl OpenSegment {
             })
             .collect();
         places.sort_by_key(|place| place.partition);
-        let batch_bytes = |batches: &Vec<Batch>| batches.iter().map(|batch| batch.bytes().len() as u64).sum::<u64>();
+        let batch_bytes =
+            |batches: &Vec<Batch>| batches.iter().map(|batch| batch.bytes().len() as u64).sum::<u64>();
         self.bytes += parts.iter().map(|(_, batches)| batch_bytes(batches)).sum::<u64>();
         self.commit_bytes += UNIT_COMMIT_BYTES + SLICE_COMMIT_BYTES * parts.len();
         let parts = parts
@@ -211,12 +212,7 @@ impl OpenSegment {
         (self.open_unit(topic, keyed, UnitParts::Whole(parts)), places)
     }
 
-    fn push_shared(
-        &mut self,
-        topic: &Topic,
-        records: Vec<RoutedRecord>,
-        keyed: bool,
-    ) -> (usize, Vec<Place>) {
+    fn push_shared(&mut self, topic: &Topic, records: Vec<RoutedRecord>, keyed: bool) -> (usize, Vec<Place>) {
         let named: BTreeSet<PartitionIndex> = records.iter().filter_map(|record| record.partition).collect();
         let subject = (topic.id, topic.partition_count, topic.message_bytes_max);
         let joins = |position: &usize| self.units[*position].has_room_for(&named);

@@ -230,7 +230,10 @@ mod tests {
         let mut may_be_done = false;
         assert!(matches!(judge(refused(ErrorCode::NotLeader), &mut may_be_done), Verdict::TryAgain(_)));
         assert!(matches!(judge(refused(ErrorCode::NoQuorum), &mut may_be_done), Verdict::TryAgain(_)));
-        assert!(matches!(judge(refused(ErrorCode::SessionExpired), &mut may_be_done), Verdict::OpenSession(_)));
+        assert!(matches!(
+            judge(refused(ErrorCode::SessionExpired), &mut may_be_done),
+            Verdict::OpenSession(_)
+        ));
         let end = judge(refused(ErrorCode::StaleIncarnation), &mut may_be_done);
         assert!(matches!(end, Verdict::End(CommitEnd::NotDone(_))));
         assert!(!may_be_done);

@@ -238,7 +238,8 @@ impl Line {
             Ok(Err(problem)) => self.fail_from(at, &problem, submissions),
             Err(error) => {
                 tracing::error!(%error, "an upload ended without a result");
-                let problem = Problem::new(ErrorCode::ObjectStoreUnavailable, "the upload of the records failed");
+                let problem =
+                    Problem::new(ErrorCode::ObjectStoreUnavailable, "the upload of the records failed");
                 self.fail_from(at, &problem, submissions);
             }
         }
@@ -272,8 +273,8 @@ impl Line {
             match outcomes.next() {
                 Some(SegmentOutcome::Decided(units)) => segment.decided(units, &self.context),
                 Some(SegmentOutcome::Refused(problem)) => {
-                    let again = problem.code == ErrorCode::StaleSegment
-                        && segment.uploads < UPLOADS_OF_A_SEGMENT_MAX;
+                    let again =
+                        problem.code == ErrorCode::StaleSegment && segment.uploads < UPLOADS_OF_A_SEGMENT_MAX;
                     match segment.stage {
                         Stage::Uploaded(uploaded) if again => {
                             segment.stage = Stage::Waiting(Upload::Again(uploaded.object));

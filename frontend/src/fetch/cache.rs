@@ -87,7 +87,11 @@ enum Piece {
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (entries, reading) = (self.entries.len(), self.reading.len());
-        f.debug_struct("State").field("entries", &entries).field("bytes", &self.bytes).field("reading", &reading).finish()
+        f.debug_struct("State")
+            .field("entries", &entries)
+            .field("bytes", &self.bytes)
+            .field("reading", &reading)
+            .finish()
     }
 }
 
@@ -136,7 +140,14 @@ impl ReadCache {
     }
 
     /// Finds what is there and starts what is missing.
-    fn pieces(self: &Arc<Self>, key: SegmentKey, size: u64, start: u64, end: u64, kind: ReaderKind) -> Vec<Piece> {
+    fn pieces(
+        self: &Arc<Self>,
+        key: SegmentKey,
+        size: u64,
+        start: u64,
+        end: u64,
+        kind: ReaderKind,
+    ) -> Vec<Piece> {
         let mut state = self.state();
         if let Some(object) = state.touch((key, None)) {
             self.metrics.cache_hits.inc();

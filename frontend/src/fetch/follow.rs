@@ -64,7 +64,10 @@ impl FromStr for Cursor {
         };
         let few = |cursor: &Self| cursor.next.len() <= FOLLOWED_PARTITIONS_MAX as usize;
         parse().filter(few).ok_or_else(|| {
-            Problem::new(ErrorCode::Malformed, "Last-Event-ID is not one that a stream of this topic gave out")
+            Problem::new(
+                ErrorCode::Malformed,
+                "Last-Event-ID is not one that a stream of this topic gave out",
+            )
         })
     }
 }
@@ -122,7 +125,7 @@ impl TopicFollower {
     pub(crate) fn into_pieces(mut self) -> Pieces {
         let stream = async_stream::stream! {
             let registration = self.fetch.feed.register(self.cursor.topic_id, None);
-            let mut pending = self.all();
+            let mut pending: VecDeque<PartitionIndex> = self.all();
             yield Ok(Bytes::from(format!("id: {}\nevent: start\ndata: {{}}\n\n", self.cursor)));
             loop {
                 while let Some(partition) = pending.pop_front() {
@@ -195,12 +198,14 @@ impl TopicFollower {
         let known = self.cursor.next.len();
         let partitions: BTreeSet<PartitionIndex> = match changed {
             Changed::Nothing => BTreeSet::new(),
-            Changed::Partitions(partitions) if partitions.iter().all(|partition| (partition.0 as usize) < known) => {
+            Changed::Partitions(partitions)
+                if partitions.iter().all(|partition| (partition.0 as usize) < known) =>
+            {
                 partitions
             }
             Changed::Partitions(_) | Changed::Everything => {
                 self.grow().await?;
-                self.all().into()
+                self.all()
             }
         };
         Ok(Some(partitions.into_iter().collect()))
@@ -227,8 +232,10 @@ impl TopicFollower {
 }
 
 pub(crate) fn too_many_partitions(count: u32) -> Problem {
-    let detail = format!("a topic of {count} partitions cannot be followed as a whole; follow its partitions");
-    Problem::new(ErrorCode::InvalidValue, detail).with(|facts| facts.limit = Some(FOLLOWED_PARTITIONS_MAX.into()))
+    let detail =
+        format!("a topic of {count} partitions cannot be followed as a whole; follow its partitions");
+    Problem::new(ErrorCode::InvalidValue, detail)
+        .with(|facts| facts.limit = Some(FOLLOWED_PARTITIONS_MAX.into()))
 }
 
 /// Whether a stream outlives this failure.
@@ -263,7 +270,8 @@ mod tests {
     fn cursors_are_read_as_written_and_wrong_ones_are_refused() {
         let topic_id = TopicId::from_bytes([7; 16]);
         let cursor = Cursor { topic_id, next: vec![Offset(0), Offset(41), Offset::MAX] };
-        assert_eq!(cursor.to_string().parse(), Ok(cursor.clone()));
+        let text = cursor.to_string();
+        assert_eq!(text.parse(), Ok(cursor));
         let many = Cursor { topic_id, next: vec![Offset(1); 257] }.to_string();
         for wrong in ["", "41", ":", "x:1", &format!("{topic_id}:"), &format!("{topic_id}:-1"), &many] {
             assert!(wrong.parse::<Cursor>().is_err(), "{wrong}");

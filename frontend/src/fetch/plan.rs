@@ -58,7 +58,11 @@ impl Fetch {
     ///
     /// # Errors
     /// As [`plan_or_wait`](Self::plan_or_wait).
-    pub(super) async fn plan(&self, request: &FetchRequest, topic: &mut Arc<Topic>) -> Result<FetchPlan, Problem> {
+    pub(super) async fn plan(
+        &self,
+        request: &FetchRequest,
+        topic: &mut Arc<Topic>,
+    ) -> Result<FetchPlan, Problem> {
         let on = TopicPartition { topic: topic.id, partition: request.partition };
         if let Some(old) = self.old_plan(on, request.from) {
             return Ok(old);

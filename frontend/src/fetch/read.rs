@@ -67,7 +67,10 @@ impl ReadFailure {
                     .with(|facts| facts.retry_after_seconds = Some(1))
             }
             Self::Damaged { on, from, to, reason } => {
-                let detail = format!("the batch with offsets {from} to {} is damaged: {reason}", to.0.saturating_sub(1));
+                let detail = format!(
+                    "the batch with offsets {from} to {} is damaged: {reason}",
+                    to.0.saturating_sub(1)
+                );
                 Problem::new(ErrorCode::DamagedBatch, detail).with(|facts| {
                     facts.topic_id = Some(on.topic);
                     facts.partition = Some(on.partition);
@@ -121,13 +124,16 @@ impl Fetch {
         let kind = ReaderKind::of(plan);
         // A plan without slices: whatever lies up to the high watermark is a hole.
         let next_offset = if plan.slices.is_empty() { plan.high_watermark } else { plan.start };
-        let mut all = SliceRead { batches: Vec::new(), next_offset: next_offset.max(plan.start), damage: None };
+        let mut all =
+            SliceRead { batches: Vec::new(), next_offset: next_offset.max(plan.start), damage: None };
         let (mut bytes, mut records) = (0, 0);
-        let mut reads = futures::stream::iter(&plan.slices)
-            .map(async |slice| {
-                (slice, self.read_slice(slice, on, plan.start, request.max_bytes, None, kind).await)
-            })
-            .buffered(SLICES_AT_ONCE);
+        let (start, max_bytes) = (plan.start, request.max_bytes);
+        let mut reads =
+            futures::stream::iter(plan.slices.clone())
+                .map(|slice| async move {
+                    (slice, self.read_slice(&slice, on, start, max_bytes, None, kind).await)
+                })
+                .buffered(SLICES_AT_ONCE);
         while let Some((slice, read)) = reads.next().await {
             let read = match read {
                 Ok(read) => read,
@@ -291,7 +297,8 @@ fn pick(bytes: &Bytes, start: u64, located: &[LocatedBatch], on: TopicPartition)
 }
 
 fn pick_one(bytes: &Bytes, start: u64, place: &LocatedBatch) -> Result<Batch, String> {
-    let index = |position: u64| usize::try_from(position).map_err(|_| "it lies outside of the object".to_owned());
+    let index =
+        |position: u64| usize::try_from(position).map_err(|_| "it lies outside of the object".to_owned());
     let from = index(place.bytes.start - start)?;
     let to = from + index(place.bytes.length)?;
     if to > bytes.len() {

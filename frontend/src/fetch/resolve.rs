@@ -104,7 +104,9 @@ impl Fetch {
         }
         Err(Problem::new(
             ErrorCode::Unavailable,
-            format!("no record at or after {time} was found in a reasonable time; start from an offset instead"),
+            format!(
+                "no record at or after {time} was found in a reasonable time; start from an offset instead"
+            ),
         ))
     }
 
@@ -121,7 +123,9 @@ impl Fetch {
             if latest < time {
                 continue;
             }
-            if let Some((offset, timestamp)) = self.first_record(slice, on, plan.start, topic, time, kind).await? {
+            if let Some((offset, timestamp)) =
+                self.first_record(slice, on, plan.start, topic, time, kind).await?
+            {
                 return Ok(Some(Position { offset, timestamp: Some(timestamp) }));
             }
         }

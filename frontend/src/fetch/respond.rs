@@ -105,7 +105,8 @@ impl Fetched {
             let damaged = |error: &BatchError| {
                 let end = fetched.end_offset();
                 let last = end.0.saturating_sub(1);
-                let detail = format!("the batch with offsets {} to {last} is damaged: {error}", fetched.base_offset);
+                let detail =
+                    format!("the batch with offsets {} to {last} is damaged: {error}", fetched.base_offset);
                 Problem::new(ErrorCode::DamagedBatch, detail).with(|facts| facts.next_offset = Some(end))
             };
             let records = match fetched.batch.records() {

@@ -27,7 +27,9 @@ pub(super) async fn read_body(
     memory: &Arc<Semaphore>,
     copies: u32,
 ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
-    let announced = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > bytes_max) {
         return Err(too_large(bytes_max));
     }
@@ -50,8 +52,9 @@ pub(super) async fn read_document<T: serde::de::DeserializeOwned>(
 ) -> Result<T, Problem> {
     let (bytes, _memory) = read_body(body, headers, SMALL_BODY_BYTES_MAX, settings, memory, 1).await?;
     let document = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
-    serde_json::from_slice(document)
-        .map_err(|error| Problem::new(ErrorCode::Malformed, format!("request body is not as expected: {error}")))
+    serde_json::from_slice(document).map_err(|error| {
+        Problem::new(ErrorCode::Malformed, format!("request body is not as expected: {error}"))
+    })
 }
 
 async fn collect(
@@ -65,8 +68,9 @@ async fn collect(
     let mut joined = BytesMut::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|error| Problem::new(ErrorCode::Malformed, format!("request body broke off: {error}")))?;
+        let frame = frame.map_err(|error| {
+            Problem::new(ErrorCode::Malformed, format!("request body broke off: {error}"))
+        })?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len() as u64;
         if length > bytes_max {
@@ -88,8 +92,11 @@ async fn collect(
 
 fn take(memory: &Arc<Semaphore>, bytes: u32) -> Result<OwnedSemaphorePermit, Problem> {
     Arc::clone(memory).try_acquire_many_owned(bytes).map_err(|_| {
-        Problem::new(ErrorCode::TooManyRequests, "too many bytes of requests are in progress; try again after a while")
-            .with(|facts| facts.retry_after_seconds = Some(1))
+        Problem::new(
+            ErrorCode::TooManyRequests,
+            "too many bytes of requests are in progress; try again after a while",
+        )
+        .with(|facts| facts.retry_after_seconds = Some(1))
     })
 }
 

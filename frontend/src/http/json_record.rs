@@ -109,14 +109,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for BoundedRecords<'a> {
 /// # Errors
 /// `malformed` with the place, `too_large` beyond the limit of records, `invalid_value` for none.
 pub(crate) fn parse_json(body: &[u8], encoding: Encoding) -> Result<Vec<ParsedRecord>, Problem> {
-    let envelope: Envelope<'_> = serde_json::from_slice(body)
-        .map_err(|error| Problem::new(ErrorCode::Malformed, format!("request body is not as expected: {error}")))?;
+    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| {
+        Problem::new(ErrorCode::Malformed, format!("request body is not as expected: {error}"))
+    })?;
     if envelope.records.too_many {
         return Err(too_many_records());
     }
     let mut records = Vec::with_capacity(envelope.records.records.len());
     for (index, record) in envelope.records.records.into_iter().enumerate() {
-        records.push(decode(record, encoding).map_err(|detail| malformed(&format!("record {index}"), &detail))?);
+        records
+            .push(decode(record, encoding).map_err(|detail| malformed(&format!("record {index}"), &detail))?);
     }
     not_empty(records)
 }
@@ -164,9 +166,8 @@ fn decode(record: JsonRecord<'_>, encoding: Encoding) -> Result<ParsedRecord, St
         (None, _) => None,
         (Some(raw), Encoding::Json) => Some(compact(raw.get())),
         (Some(raw), Encoding::Text | Encoding::Base64) => {
-            let text: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|_| {
-                "value is not a string; any JSON is taken with encoding=json".to_owned()
-            })?;
+            let text: Cow<'_, str> = serde_json::from_str(raw.get())
+                .map_err(|_| "value is not a string; any JSON is taken with encoding=json".to_owned())?;
             Some(decode_text("value", &text, encoding)?)
         }
     };
@@ -234,7 +235,9 @@ pub(crate) fn write_record(
     if let Some(partition) = partition {
         out.extend_from_slice(format!("\"partition\":{partition},").as_bytes());
     }
-    out.extend_from_slice(format!("\"offset\":{offset},\"timestamp\":{},\"key\":", record.timestamp).as_bytes());
+    out.extend_from_slice(
+        format!("\"offset\":{offset},\"timestamp\":{},\"key\":", record.timestamp).as_bytes(),
+    );
     write_text(out, record.key.as_deref(), encoding).ok_or_else(|| unreadable("key"))?;
     out.extend_from_slice(b",\"value\":");
     match (&record.value, encoding) {

@@ -12,7 +12,8 @@ use carnax_core::http::{
 };
 use carnax_core::id::PartitionIndex;
 use carnax_core::metadata::{
-    AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, TopicDescription, TopicRef, TrimPartition,
+    AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, TopicDescription, TopicRef,
+    TrimPartition,
 };
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
@@ -117,7 +118,8 @@ pub(super) async fn alter(
     let topic = topic_ref(&topic, &headers)?;
     let AlterTopicRequest { partitions, config } =
         body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
-    let set = config.iter().filter_map(|(name, value)| Some((name.clone(), value.as_ref()?.0.clone()))).collect();
+    let set =
+        config.iter().filter_map(|(name, value)| Some((name.clone(), value.as_ref()?.0.clone()))).collect();
     check_config(&set)?;
     let config = config.into_iter().map(|(name, value)| (name, value.map(|value| value.0))).collect();
     let command = AlterTopic { topic, partitions, config };
@@ -158,7 +160,8 @@ pub(super) async fn trim(
     let topic = topic_ref(&topic, &headers)?;
     let partition: PartitionIndex = parameters::partition(&partition)?;
     let TrimQuery { before } = parameters::query(&uri)?;
-    let before = Offset::ZERO.checked_add(before).ok_or_else(|| parameters::invalid("before is no offset"))?;
+    let before =
+        Offset::ZERO.checked_add(before).ok_or_else(|| parameters::invalid("before is no offset"))?;
     let command = TrimPartition { topic, partition, before };
     let trimmed = api.client.command(command).await.map_err(CommandError::into_problem)?;
     Ok(Json(TrimResponse { log_start_offset: trimmed.log_start }))

@@ -64,7 +64,11 @@ pub(crate) struct Registration {
 
 impl CommitFeed {
     /// Registers for one partition, or for all of a topic. Commits from now on are not missed.
-    pub(crate) fn register(self: &Arc<Self>, topic: TopicId, partition: Option<PartitionIndex>) -> Registration {
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        topic: TopicId,
+        partition: Option<PartitionIndex>,
+    ) -> Registration {
         let waiter = Arc::new(Waiter::default());
         let subject = (topic, partition);
         let mut waiters = self.waiters();

@@ -1,0 +1,75 @@
+//! `/v1/cluster`: who the metadata nodes are, and how to change that.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use carnax_core::http::{AddNodeRequest, ClusterResponse, TransferLeadershipRequest};
+use carnax_core::id::NodeId;
+use carnax_core::metadata::{AddNode, DescribeCluster, MembershipChanged, RemoveNode, TransferLeadership};
+use http::HeaderMap;
+
+use super::problem::Failure;
+use super::{Api, body, parameters};
+use crate::metadata_client::CommandError;
+
+/// The metadata cluster as one of its nodes sees it, and this frontend.
+#[utoipa::path(
+    get, path = "/v1/cluster", tag = "cluster",
+    responses((status = 200, description = "Nodes, leader, sizes"), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn describe(State(api): State<Arc<Api>>) -> Result<Json<ClusterResponse>, Failure> {
+    let metadata = api.client.query(DescribeCluster {}).await?;
+    Ok(Json(ClusterResponse {
+        metadata,
+        frontend_version: env!("CARGO_PKG_VERSION").to_owned(),
+        object_store: api.settings.object_store.to_string(),
+    }))
+}
+
+/// Gives a metadata node that has joined as a learner its vote.
+#[utoipa::path(
+    post, path = "/v1/cluster/nodes", tag = "cluster", request_body = AddNodeRequest,
+    responses((status = 200, description = "The nodes now"), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn add_node(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<MembershipChanged>, Failure> {
+    let AddNodeRequest { address, promote } =
+        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let command = AddNode { address, disk: None, promote };
+    Ok(Json(api.client.command(command).await.map_err(CommandError::into_problem)?))
+}
+
+/// Takes a metadata node out of the cluster for good.
+#[utoipa::path(
+    delete, path = "/v1/cluster/nodes/{node}", tag = "cluster", params(("node" = u64, Path)),
+    responses((status = 200, description = "The nodes now"), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn remove_node(
+    State(api): State<Arc<Api>>,
+    Path(node): Path<String>,
+) -> Result<Json<MembershipChanged>, Failure> {
+    let wrong = |_| parameters::invalid(&format!("a node is a number, not {}", parameters::shown(&node)));
+    let node = node.parse().map(NodeId).map_err(wrong)?;
+    Ok(Json(api.client.command(RemoveNode { node }).await.map_err(CommandError::into_problem)?))
+}
+
+/// Hands leadership of the metadata cluster over.
+#[utoipa::path(
+    post, path = "/v1/cluster/leader", tag = "cluster", request_body = TransferLeadershipRequest,
+    responses((status = 200, description = "The nodes now"), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn transfer_leadership(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<MembershipChanged>, Failure> {
+    let TransferLeadershipRequest { to } =
+        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let command = TransferLeadership { to };
+    Ok(Json(api.client.command(command).await.map_err(CommandError::into_problem)?))
+}
