@@ -5,7 +5,9 @@
 //!                                                  crash: current = durable + some first writes of the rest
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+mod image;
+
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
@@ -19,6 +21,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
+use self::image::{Image, Write};
 use super::flushes::{FlushTicket, Flushes};
 use super::record::payload_bytes;
 use super::{READ_BYTES_MAX, half_open};
@@ -42,41 +45,6 @@ struct Disk {
     fsync_fails: bool,
     broken: bool,
     snapshot: Option<Bytes>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Image {
-    vote: Option<Vote>,
-    committed: Option<LogId>,
-    purged: Option<LogId>,
-    entries: BTreeMap<u64, RaftEntry>,
-}
-
-#[derive(Debug, Clone)]
-enum Write {
-    Vote(Vote),
-    Committed(LogId),
-    Append(RaftEntry),
-    TruncateAfter(Option<LogId>),
-    Purge(LogId),
-}
-
-impl Image {
-    fn apply(&mut self, write: Write) {
-        match write {
-            Write::Vote(vote) => self.vote = Some(vote),
-            Write::Committed(id) => self.committed = Some(id),
-            Write::Append(entry) => drop(self.entries.insert(entry.index(), entry)),
-            Write::TruncateAfter(keep) => {
-                let from = keep.map_or(0, |id| id.index + 1);
-                self.entries.split_off(&from);
-            }
-            Write::Purge(upto) => {
-                self.entries = self.entries.split_off(&(upto.index + 1));
-                self.purged = self.purged.max(Some(upto));
-            }
-        }
-    }
 }
 
 impl MemoryDisk {
