@@ -25,6 +25,7 @@ const FLUSH_BATCH_WAIT: Duration = Duration::from_micros(70);
 /// Purged entries give their disk space back in steps of a file.
 const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const FILE_RECORDS_MAX: usize = 262_144;
+const READ_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Recent entries are read from memory.
 const CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 const CACHE_ENTRIES_MAX: usize = 100_000;
@@ -85,6 +86,7 @@ impl DiskLog {
         std::fs::create_dir_all(directory).map_err(refused)?;
         let mut config = raft_log::Config::new(directory.display());
         config.wal.flush_batch_wait = Some(FLUSH_BATCH_WAIT);
+        config.wal.read_buffer_size = Some(READ_BUFFER_BYTES);
         config.wal.chunk_max_size = Some(FILE_BYTES_MAX);
         config.wal.chunk_max_records = Some(FILE_RECORDS_MAX);
         config.log_cache_capacity = Some(CACHE_BYTES_MAX);
