@@ -1,0 +1,106 @@
+//! The servers of a simulation: real metadata nodes and real frontends on a simulated world.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carnax_frontend::deliberate_bugs::{DeliberateBug, DeliberateBugs};
+use carnax_metadata_node::{Disk, MemoryNodeDisk};
+use carnax_object_store::ObjectStoreUrl;
+use carnax_platform::entropy::Entropy;
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::RemoteStore;
+use crate::scenario::{NODES, Scenario};
+use crate::world::{SeededEntropy, SimulatedClock, SimulatedNetwork};
+
+/// What a host's program answers when it ends.
+pub(crate) type Ended = Result<(), Box<dyn std::error::Error>>;
+
+/// What of a metadata node outlives its crashes.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeHost {
+    pub(crate) name: &'static str,
+    pub(crate) disk: MemoryNodeDisk,
+    pub(crate) clock: SimulatedClock,
+    pub(crate) entropy: Arc<SeededEntropy>,
+}
+
+impl NodeHost {
+    pub(crate) fn new(name: &'static str, seed: u64) -> Self {
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        Self { name, disk: MemoryNodeDisk::default(), clock: SimulatedClock::default(), entropy }
+    }
+
+    /// One life of the node.
+    pub(crate) async fn run(self) -> Ended {
+        let address = format!("{}:7001", self.name);
+        let settings = carnax_metadata_node::Settings {
+            node_listen: address.clone(),
+            node_advertise: None,
+            http_listen: format!("{}:7101", self.name),
+            dir: "unused".into(),
+            bootstrap: node_addresses(),
+            object_store: unused_url()?,
+            s3_path_style: false,
+            heartbeat: Duration::from_millis(200),
+            election: Duration::from_millis(1_000),
+        };
+        let components = carnax_metadata_node::Components {
+            clock: Arc::new(self.clock),
+            entropy: self.entropy,
+            network: Arc::new(SimulatedNetwork),
+            object_store: Arc::new(RemoteStore::new()?),
+            disk: Disk::Memory(Box::new(self.disk)),
+        };
+        let forever = CancellationToken::new();
+        // A node that cannot go on is started again by its supervisor.
+        while let Err(error) =
+            carnax_metadata_node::run(settings.clone(), components.clone(), forever.clone(), |_| ()).await
+        {
+            tracing::info!(node = self.name, %error, "node ended");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(())
+    }
+}
+
+/// What a frontend is started with; nothing of it outlives a crash.
+#[derive(Debug, Clone)]
+pub(crate) struct FrontendHost {
+    pub(crate) name: &'static str,
+    pub(crate) linger: Duration,
+    pub(crate) entropy: Arc<SeededEntropy>,
+    pub(crate) bug: Option<DeliberateBug>,
+}
+
+impl FrontendHost {
+    pub(crate) fn new(name: &'static str, scenario: &Scenario, bug: Option<DeliberateBug>) -> Self {
+        let seed = scenario.seed.wrapping_add(name.bytes().map(u64::from).sum());
+        Self { name, linger: scenario.linger, entropy: Arc::new(SeededEntropy::new(seed)), bug }
+    }
+
+    /// One life of the frontend.
+    pub(crate) async fn run(self) -> Ended {
+        let mut settings = carnax_frontend::Settings::new(node_addresses(), unused_url()?);
+        settings.listen = format!("{}:8080", self.name);
+        settings.append.linger = self.linger;
+        settings.deliberate_bugs = self.bug.map_or_else(DeliberateBugs::default, DeliberateBugs::only);
+        let components = carnax_frontend::Components {
+            clock: Arc::new(SimulatedClock::default()),
+            entropy: self.entropy as Arc<dyn Entropy>,
+            network: Arc::new(SimulatedNetwork),
+            object_store: Arc::new(RemoteStore::new()?),
+        };
+        let forever = CancellationToken::new();
+        Ok(carnax_frontend::run(settings, components, forever, |_| ()).await?)
+    }
+}
+
+fn node_addresses() -> Vec<String> {
+    NODES.iter().map(|name| format!("{name}:7001")).collect()
+}
+
+/// The settings want a URL; the store itself is handed in.
+fn unused_url() -> Result<ObjectStoreUrl, carnax_object_store::InvalidObjectStoreUrl> {
+    "memory://simulation".parse()
+}

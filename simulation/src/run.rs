@@ -1,0 +1,230 @@
+//! One simulation: from a seed to a verdict.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carnax_frontend::deliberate_bugs::DeliberateBug;
+use carnax_object_store::{FaultRates, FaultStore, MemoryStore};
+use turmoil::Sim;
+
+use crate::bucket::{self, Objects};
+use crate::checker::{self, Breach};
+use crate::clients;
+use crate::history::{AppendOutcome, History, Recorder};
+use crate::hosts::{FrontendHost, NodeHost};
+use crate::scenario::{FAULTS, FRONTENDS, Fault, HEALING, NODES, READERS, Scenario, WRITERS};
+use crate::world::{SeededEntropy, SplitMix};
+
+/// What came of a seed.
+#[derive(Debug)]
+pub struct Verdict {
+    /// What the seed brought, in words.
+    pub scenario: String,
+    /// How often what happened; the same seed gives the same text.
+    pub summary: String,
+    /// Promises that were broken, and whatever else went wrong.
+    pub breaches: Vec<String>,
+}
+
+/// Runs one seed. At most once in a process: openraft's randomness is seeded for the process.
+///
+/// # Errors
+/// If a simulation ran in this process before.
+pub fn run(seed: u64, bug: Option<DeliberateBug>) -> anyhow::Result<Verdict> {
+    let scenario = Scenario::draw(seed);
+    let elections = carnax_metadata_raft::seed_elections(Arc::new(SeededEntropy::new(seed)));
+    elections.map_err(|_| anyhow::anyhow!("one simulation a process"))?;
+    let mut world = World::new(&scenario, bug);
+    let ended = world.run();
+    let history = world.recorder.lock().clone();
+    let mut breaches: Vec<String> = checker::check(&history).iter().map(Breach::to_string).collect();
+    breaches.extend(ended.err().map(|error| format!("the simulation did not end: {error}")));
+    let summary = format!("{}; {}", summarize(&history), world.faults);
+    Ok(Verdict { scenario: scenario.to_string(), summary, breaches })
+}
+
+struct World<'a> {
+    scenario: Scenario,
+    sim: Sim<'a>,
+    nodes: Vec<NodeHost>,
+    objects: Objects,
+    recorder: Recorder,
+    faults: FaultCounts,
+}
+
+/// How many faults of each kind were brought.
+#[derive(Debug, Default)]
+struct FaultCounts {
+    partitions: u32,
+    node_crashes: u32,
+    frontend_crashes: u32,
+    clock_steps: u32,
+    slow_fsyncs: u32,
+}
+
+impl std::fmt::Display for FaultCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { partitions, node_crashes, frontend_crashes, clock_steps, slow_fsyncs } = self;
+        write!(
+            f,
+            "{partitions} partitions, {node_crashes} node crashes, {frontend_crashes} frontend crashes, {clock_steps} \
+             clock steps, {slow_fsyncs} slow disks"
+        )
+    }
+}
+
+/// Something that ends at a moment.
+#[derive(Debug)]
+struct Pending {
+    at: Duration,
+    end: Ending,
+}
+
+#[derive(Debug)]
+enum Ending {
+    Repair { from: &'static str, to: &'static str },
+    Restart { host: &'static str },
+}
+
+impl World<'_> {
+    fn new(scenario: &Scenario, bug: Option<DeliberateBug>) -> Self {
+        let seed = scenario.seed;
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(seed)
+            .simulation_duration(FAULTS + HEALING + HEALING)
+            .tick_duration(Duration::from_millis(1))
+            .min_message_latency(Duration::from_micros(200))
+            .max_message_latency(Duration::from_millis(scenario.latency_max))
+            .tcp_capacity(4_096)
+            .enable_random_order()
+            .build();
+        let objects: Objects = Arc::new(FaultStore::seeded(MemoryStore::new(), seed, scenario.store));
+        let kept = Arc::clone(&objects);
+        sim.host("bucket", move || {
+            let objects = Arc::clone(&kept);
+            async move { Ok(bucket::run(objects).await?) }
+        });
+        let nodes: Vec<NodeHost> =
+            (1..).zip(NODES).map(|(number, name)| NodeHost::new(name, seed.wrapping_add(number))).collect();
+        for node in nodes.clone() {
+            sim.host(node.name, move || node.clone().run());
+        }
+        for name in FRONTENDS {
+            let frontend = FrontendHost::new(name, scenario, bug);
+            sim.host(name, move || frontend.clone().run());
+        }
+        let recorder = Recorder::default();
+        let mut client_seeds = SplitMix(seed ^ 0xc11e);
+        for name in WRITERS {
+            sim.client(name, clients::write(client_seeds.next(), recorder.clone()));
+        }
+        for name in READERS {
+            sim.client(name, clients::read(client_seeds.next(), recorder.clone()));
+        }
+        sim.client("final-reader", clients::read_all(client_seeds.next(), recorder.clone()));
+        Self { scenario: scenario.clone(), sim, nodes, objects, recorder, faults: FaultCounts::default() }
+    }
+
+    /// Steps the simulation, brings faults until their time is over, heals, and waits for the clients to end.
+    fn run(&mut self) -> turmoil::Result {
+        let mut random = SplitMix(self.scenario.seed ^ 0xfa_017);
+        let mut pending: Vec<Pending> = Vec::new();
+        let mut next = Duration::from_secs(4);
+        let mut healed = false;
+        loop {
+            let now = self.sim.elapsed();
+            if now >= FAULTS && !healed {
+                self.heal(&mut pending);
+                healed = true;
+            }
+            for due in pending.extract_if(.., |pending| pending.at <= now) {
+                end(&mut self.sim, &due.end);
+            }
+            if now >= next && !healed {
+                let (wait, fault) = self.scenario.next_fault(&mut random);
+                next = now + wait;
+                if let Some(fault) = fault {
+                    self.bring(fault, now, &mut pending);
+                }
+            }
+            if self.sim.step()? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn bring(&mut self, fault: Fault, now: Duration, pending: &mut Vec<Pending>) {
+        tracing::info!(?fault, ?now, "fault");
+        match fault {
+            Fault::Partition { from, to, one_way, lasts } => {
+                self.faults.partitions += 1;
+                if one_way {
+                    self.sim.partition_oneway(from, to);
+                } else {
+                    self.sim.partition(from, to);
+                }
+                pending.push(Pending { at: now + lasts, end: Ending::Repair { from, to } });
+            }
+            Fault::CrashNode { node, down, kept } => {
+                let host = NODES[node];
+                if self.sim.is_host_running(host) {
+                    self.faults.node_crashes += 1;
+                    self.sim.crash(host);
+                    self.nodes[node].disk.raft.crash(kept);
+                    pending.push(Pending { at: now + down, end: Ending::Restart { host } });
+                }
+            }
+            Fault::CrashFrontend { frontend, down } => {
+                let host = FRONTENDS[frontend];
+                if self.sim.is_host_running(host) {
+                    self.faults.frontend_crashes += 1;
+                    self.sim.crash(host);
+                    pending.push(Pending { at: now + down, end: Ending::Restart { host } });
+                }
+            }
+            Fault::StepClock { node, millis } => {
+                self.faults.clock_steps += 1;
+                self.nodes[node].clock.set_skew(millis);
+            }
+            Fault::SlowFsync { node, millis } => {
+                self.faults.slow_fsyncs += 1;
+                self.nodes[node].disk.raft.set_fsync_delay(Duration::from_millis(millis));
+            }
+        }
+    }
+
+    fn heal(&mut self, pending: &mut Vec<Pending>) {
+        for due in pending.drain(..) {
+            end(&mut self.sim, &due.end);
+        }
+        for node in &self.nodes {
+            node.clock.set_skew(0);
+            node.disk.raft.set_fsync_delay(Duration::ZERO);
+        }
+        self.objects.set_rates(FaultRates::default());
+    }
+}
+
+fn end(sim: &mut Sim<'_>, ending: &Ending) {
+    match ending {
+        Ending::Repair { from, to } => sim.repair(*from, *to),
+        Ending::Restart { host } => sim.bounce(*host),
+    }
+}
+
+fn summarize(history: &History) -> String {
+    let count = |wanted: fn(&AppendOutcome) -> bool| {
+        history.appends.iter().filter(|append| wanted(&append.outcome)).count()
+    };
+    let acknowledged = count(|outcome| matches!(outcome, AppendOutcome::Acknowledged { .. }));
+    let refused = count(|outcome| *outcome == AppendOutcome::Refused);
+    let unknown = count(|outcome| *outcome == AppendOutcome::Unknown);
+    let records: usize = history.finally.values().map(Vec::len).sum();
+    // Everything that happened, as one number: two runs of one seed must agree on it.
+    let digest = crc32c::crc32c(format!("{history:?}").as_bytes());
+    format!(
+        "{acknowledged} appends acknowledged, {refused} refused, {unknown} unknown; {} fetches; {records} records in \
+         the end; digest {digest:08x}",
+        history.fetches.len()
+    )
+}

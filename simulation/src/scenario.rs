@@ -1,0 +1,127 @@
+//! Which faults a seed brings, and when. Swarm style: each seed draws which kinds are on at all, so that some seeds have
+//! few kinds in strange numbers (Groce et al., "Swarm testing", ISSTA 2012).
+
+use std::fmt;
+use std::time::Duration;
+
+use carnax_object_store::FaultRates;
+
+use crate::world::SplitMix;
+
+/// How long the faults go on.
+pub(crate) const FAULTS: Duration = Duration::from_secs(40);
+/// How long a healed cluster may take to serve again, and the readers to read everything.
+pub(crate) const HEALING: Duration = Duration::from_secs(120);
+/// Partitions of the one topic.
+pub(crate) const PARTITIONS: u32 = 3;
+
+pub(crate) const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+pub(crate) const FRONTENDS: [&str; 2] = ["frontend-1", "frontend-2"];
+pub(crate) const WRITERS: [&str; 3] = ["writer-1", "writer-2", "writer-3"];
+pub(crate) const READERS: [&str; 2] = ["reader-1", "reader-2"];
+
+/// What a seed brings.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    /// The slowest message, in milliseconds.
+    pub(crate) latency_max: u64,
+    /// Links that break for a while, both ways or one way.
+    pub(crate) partitions: bool,
+    pub(crate) node_crashes: bool,
+    pub(crate) frontend_crashes: bool,
+    pub(crate) clock_steps: bool,
+    /// Slow fsyncs of the Raft log, in milliseconds.
+    pub(crate) fsync_max: u64,
+    pub(crate) store: FaultRates,
+    pub(crate) linger: Duration,
+}
+
+/// Something that the driver does at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Partition { from: &'static str, to: &'static str, one_way: bool, lasts: Duration },
+    CrashNode { node: usize, down: Duration, kept: usize },
+    CrashFrontend { frontend: usize, down: Duration },
+    StepClock { node: usize, millis: i64 },
+    SlowFsync { node: usize, millis: u64 },
+}
+
+impl Scenario {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = SplitMix(seed ^ 0x5ce7_a210);
+        let mut often = |per_mille: u64, most: u64| {
+            if random.chance(per_mille) { random.below(most) } else { 0 }
+        };
+        let rate = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+        let store = FaultRates {
+            before_per_mille: rate(often(400, 80)),
+            throttled_per_mille: rate(often(400, 80)),
+            lost_per_mille: rate(often(400, 40)),
+            after_per_mille: rate(often(400, 40)),
+            delay_max: Duration::from_millis(often(600, 300)),
+        };
+        Self {
+            seed,
+            latency_max: 2 + often(500, 120),
+            partitions: often(600, 2) == 1,
+            node_crashes: often(900, 3) > 0,
+            frontend_crashes: often(900, 2) == 1,
+            clock_steps: often(600, 2) == 1,
+            fsync_max: often(400, 40),
+            store,
+            linger: Duration::from_millis(often(500, 50)),
+        }
+    }
+
+    /// Draws what happens next and how long to wait before it.
+    pub(crate) fn next_fault(&self, random: &mut SplitMix) -> (Duration, Option<Fault>) {
+        let wait = random.between(Duration::from_millis(100), Duration::from_millis(2_500));
+        let fault = match random.below(10) {
+            0..=3 if self.partitions => Some(draw_partition(random)),
+            4..=5 if self.node_crashes => Some(Fault::CrashNode {
+                node: index(random, NODES.len()),
+                down: random.between(Duration::from_millis(50), Duration::from_secs(6)),
+                kept: index(random, 4),
+            }),
+            6..=7 if self.frontend_crashes => Some(Fault::CrashFrontend {
+                frontend: index(random, FRONTENDS.len()),
+                down: random.between(Duration::from_millis(50), Duration::from_secs(5)),
+            }),
+            8 if self.clock_steps => {
+                let seconds = i64::try_from(random.below(7_200)).unwrap_or(0) - 3_600;
+                Some(Fault::StepClock { node: index(random, NODES.len()), millis: seconds * 1_000 })
+            }
+            9 if self.fsync_max > 0 => {
+                Some(Fault::SlowFsync { node: index(random, NODES.len()), millis: random.below(self.fsync_max) })
+            }
+            _ => None,
+        };
+        (wait, fault)
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, latency_max, partitions, node_crashes, frontend_crashes, clock_steps, fsync_max, .. } = self;
+        write!(
+            f,
+            "seed {seed}: latency ≤ {latency_max} ms, partitions {partitions}, node crashes {node_crashes}, frontend \
+             crashes {frontend_crashes}, clock steps {clock_steps}, fsync ≤ {fsync_max} ms, store {:?}, linger {:?}",
+            self.store, self.linger
+        )
+    }
+}
+
+fn draw_partition(random: &mut SplitMix) -> Fault {
+    let servers: Vec<&'static str> = NODES.into_iter().chain(FRONTENDS).chain(["bucket"]).collect();
+    let from = servers[index(random, servers.len())];
+    let others: Vec<&'static str> = servers.into_iter().filter(|server| *server != from).collect();
+    let to = others[index(random, others.len())];
+    let lasts = random.between(Duration::from_millis(200), Duration::from_secs(8));
+    Fault::Partition { from, to, one_way: random.chance(400), lasts }
+}
+
+fn index(random: &mut SplitMix, length: usize) -> usize {
+    usize::try_from(random.below(length as u64)).unwrap_or(0)
+}
