@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use carnax_core::limits;
+use carnax_core::metadata::AddNode;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{Member, RaftStatus};
@@ -32,7 +33,11 @@ pub(crate) struct Duties {
     pub(crate) stamper: Stamper,
     pub(crate) clock: std::sync::Arc<dyn Clock>,
     /// What the first node tells the state machine; none on all others.
-    pub(crate) bootstrap: Option<(BootstrapDocument, u128)>,
+    pub(crate) bootstrap: Option<BootstrapDocument>,
+    /// The number of this node's disk.
+    pub(crate) disk: u128,
+    /// Where others reach this node.
+    pub(crate) advertised: String,
 }
 
 impl Duties {
@@ -66,6 +71,7 @@ impl Duties {
             return self.handle.raft().transfer_leadership(None, PROMOTION).await.map(drop);
         }
         self.finish_bootstrap().await?;
+        self.tell_own_address(&status).await?;
         membership::record_voters(&self.handle).await?;
         self.promote(&status.members, answer::status(&view.state).voters_wanted).await?;
         if due(&view.state, self.stamper.stamp().log_time) {
@@ -75,7 +81,7 @@ impl Duties {
     }
 
     async fn finish_bootstrap(&self) -> Result<(), Problem> {
-        let Some((document, disk)) = &self.bootstrap else { return Ok(()) };
+        let Some(document) = &self.bootstrap else { return Ok(()) };
         if answer::status(&self.handle.raft().state().state).cluster.is_some() {
             return Ok(());
         }
@@ -84,11 +90,21 @@ impl Duties {
             incarnation: document.incarnation,
             voters_wanted: u32::try_from(document.voters.len().max(1)).unwrap_or(u32::MAX),
             address: document.address.clone(),
-            disk: *disk,
+            disk: self.disk,
         };
         self.handle.propose(command).await?;
         tracing::info!(cluster = %document.cluster, "cluster is bootstrapped");
         Ok(())
+    }
+
+    /// A leader that was started at another address says so; a follower that moved joins again from there.
+    async fn tell_own_address(&self, status: &RaftStatus) -> Result<(), Problem> {
+        let own = status.members.iter().find(|member| member.node == status.node);
+        if own.is_none_or(|own| own.address == self.advertised) {
+            return Ok(());
+        }
+        let (address, disk) = (self.advertised.clone(), Some(self.disk));
+        self.handle.add_node(AddNode { address, disk, promote: false }).await.map(drop)
     }
 
     async fn promote(&self, members: &[Member], voters_wanted: u32) -> Result<(), Problem> {

@@ -103,6 +103,11 @@ pub async fn run(
     let node_address = at(&*node_listener, &settings.node_listen)?;
     listening(Listening { node: node_address, http: at(&*http_listener, &settings.http_listen)? });
     let advertised = settings.advertised_at(node_address);
+    // A node that takes any free port stands for itself in the bootstrap list.
+    let listed = |address: &String| {
+        if *address == settings.node_listen { advertised.clone() } else { address.clone() }
+    };
+    let settings = Settings { bootstrap: settings.bootstrap.iter().map(listed).collect(), ..settings };
 
     let joined = Joined::default();
     let tasks = TaskTracker::new();
@@ -154,8 +159,8 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let entropy = Arc::clone(&components.entropy);
     let handle = Handle::new(raft, entropy, Metrics::new(), identity.cluster, identity.incarnation);
     let clock = Arc::clone(&components.clock);
-    let bootstrap = identity.bootstrap.map(|document| (document, disk));
-    Ok(Node { duties: Duties { handle, stamper, clock, bootstrap } })
+    let (bootstrap, advertised) = (identity.bootstrap, advertised.to_owned());
+    Ok(Node { duties: Duties { handle, stamper, clock, bootstrap, disk, advertised } })
 }
 
 /// A node of a cluster that was restored elsewhere must not go on; a bucket that does not answer stops nobody.
