@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnax::{Client, Connection, Connector, FetchRequest, Offset, PartitionIndex, RequestError, RetrySettings};
+use carnax::{Client, Connection, Connector, FetchRequest, Offset, PartitionIndex, RequestError};
 use carnax_core::error_code::SideEffects;
-use carnax_core::record::{Batch, BatchBuilder, Compression, Record};
+use carnax_core::record::{Batch, BatchBuilder, Compression, NewRecord};
 use carnax_core::time::Timestamp;
 use carnax_platform::entropy::Entropy;
 use carnax_platform::network::Network;
@@ -32,8 +32,9 @@ impl Connector for SimulatedConnector {
     }
 }
 
-/// A client of some frontends. Clients that note outcomes try once, so that every outcome is one request's.
-fn client(frontends: &[&str], seed: u64, attempts: u32) -> Result<Client, carnax::BuildError> {
+/// A client of some frontends. It repeats only what was refused without side effects, so that an append is in the log
+/// once or not at all.
+fn client(frontends: &[&str], seed: u64) -> Result<Client, carnax::BuildError> {
     let entropy = Arc::new(SeededEntropy::new(seed));
     Client::builder()
         .endpoints(frontends.iter().map(|name| format!("http://{name}:8080")))
@@ -42,15 +43,13 @@ fn client(frontends: &[&str], seed: u64, attempts: u32) -> Result<Client, carnax
         .wall_clock(|| Timestamp::EPOCH.saturating_add(now()))
         .request_timeout(Duration::from_secs(12))
         .operation_timeout(Duration::from_secs(15))
-        .retry(RetrySettings { attempts_max: attempts, ..RetrySettings::default() })
         .build()
 }
 
 /// Creates the topic, however long the cluster takes to form.
 pub(crate) async fn create_topic(seed: u64) -> Ended {
-    let client = client(&FRONTENDS, seed, 3)?;
-    let topic = carnax::NewTopic::new(PARTITIONS);
-    while let Err(error) = client.admin().create_topic(TOPIC, &topic).await {
+    let client = client(&FRONTENDS, seed)?;
+    while let Err(error) = client.admin().create_topic(TOPIC, PARTITIONS, &[]).await {
         tracing::debug!(%error, "topic is not there yet");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -60,7 +59,7 @@ pub(crate) async fn create_topic(seed: u64) -> Ended {
 /// Appends records with fresh values until the faults end.
 pub(crate) async fn write(seed: u64, recorder: Recorder) -> Ended {
     let mut random = SplitMix(seed);
-    let clients = [client(&FRONTENDS[..1], seed, 1)?, client(&FRONTENDS[1..], seed, 1)?];
+    let clients = [client(&FRONTENDS[..1], seed)?, client(&FRONTENDS[1..], seed)?];
     create_topic(seed).await?;
     while now() < FAULTS {
         let partition = u32::try_from(random.below(u64::from(PARTITIONS)))?;
@@ -78,7 +77,7 @@ pub(crate) async fn write(seed: u64, recorder: Recorder) -> Ended {
 /// Fetches from anywhere, mostly the end, until the faults end.
 pub(crate) async fn read(seed: u64, recorder: Recorder) -> Ended {
     let mut random = SplitMix(seed);
-    let clients = [client(&FRONTENDS[..1], seed, 1)?, client(&FRONTENDS[1..], seed, 1)?];
+    let clients = [client(&FRONTENDS[..1], seed)?, client(&FRONTENDS[1..], seed)?];
     create_topic(seed).await?;
     let mut ends = vec![0_u64; usize::try_from(PARTITIONS)?];
     while now() < FAULTS {
@@ -99,7 +98,7 @@ pub(crate) async fn read(seed: u64, recorder: Recorder) -> Ended {
 /// Reads everything once the faults are healed.
 pub(crate) async fn read_all(seed: u64, recorder: Recorder) -> Ended {
     tokio::time::sleep(FAULTS + Duration::from_secs(20)).await;
-    let client = client(&FRONTENDS, seed, 5)?;
+    let client = client(&FRONTENDS, seed)?;
     for partition in 0..PARTITIONS {
         let mut records: Vec<(u64, Value)> = Vec::new();
         let mut from = 0;
@@ -153,13 +152,13 @@ async fn fetch(client: &Client, partition: Partition, from: u64, wait: Duration)
     })
 }
 
-fn encode(values: &[Value]) -> Result<Bytes, Box<dyn std::error::Error>> {
+fn encode(values: &[Value]) -> Result<Bytes, carnax_core::record::RecordRefused> {
     let mut builder = BatchBuilder::new(64 * 1024);
     for value in values {
-        let value = Some(Bytes::copy_from_slice(&value.to_be_bytes()));
-        builder.push(&Record { offset_delta: 0, timestamp: Timestamp::EPOCH, key: None, value, headers: Vec::new() })?;
+        let value = value.to_be_bytes();
+        builder.push(&NewRecord { timestamp: Timestamp::EPOCH, key: None, value: Some(&value), headers: &[] })?;
     }
-    Ok(builder.build(Compression::None)?)
+    Ok(builder.build(Compression::None))
 }
 
 /// What batches hold; bytes that cannot be read count as a value that nobody wrote, which the checker will find.

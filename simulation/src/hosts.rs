@@ -91,8 +91,7 @@ impl FrontendHost {
             network: Arc::new(SimulatedNetwork),
             object_store: Arc::new(RemoteStore::new()?),
         };
-        let forever = CancellationToken::new();
-        Ok(carnax_frontend::run(settings, components, forever, |_| ()).await?)
+        Ok(carnax_frontend::run(settings, components, |_| (), std::future::pending()).await?)
     }
 }
 

@@ -1,0 +1,58 @@
+//! `carnax dev`: a whole Carnax in one process, for development.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::embedded::Embedded;
+
+/// What `carnax dev` takes.
+#[derive(Debug, Args)]
+pub(crate) struct DevArguments {
+    /// Where everything is kept: the log of the metadata node, and the objects that a bucket would hold.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    dir: PathBuf,
+
+    /// Where to serve HTTP.
+    #[arg(long, env = "CARNAX_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: String,
+}
+
+/// Runs until it is told to stop, or fails.
+pub(crate) async fn run(arguments: DevArguments) -> Result<()> {
+    let mut embedded = Embedded::start(&arguments.dir, &arguments.listen).await?;
+    greet(&embedded, &arguments);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        error = embedded.ended() => return Err(error),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    eprintln!("stopping; what was accepted is finished first");
+    embedded.stop().await
+}
+
+#[expect(clippy::print_stdout, reason = "the lines are there to be copied, or to be read by `eval`")]
+fn greet(embedded: &Embedded, arguments: &DevArguments) {
+    let address = embedded.address;
+    println!("export CARNAX_ENDPOINT=http://{address}");
+    eprintln!(
+        "Carnax runs in this process and keeps everything in {dir}. In another terminal:
+
+  export CARNAX_ENDPOINT=http://{address}
+  carnax topic create flights --partitions 4
+  carnax produce flights --file samples/flights.ndjson --key-field carrier
+  carnax consume flights --from earliest --until-end --output json
+
+or with nothing but curl:
+
+  curl -X PUT http://{address}/v1/topics/greetings -H 'content-type: application/json' -d '{{}}'
+  curl http://{address}/v1/topics/greetings/records -H 'content-type: application/json' -d '{{\"records\":[{{\"value\":\"hello\"}}]}}'
+  curl 'http://{address}/v1/topics/greetings/partitions/0/records?at=earliest'
+
+Ctrl-C stops it.",
+        dir = arguments.dir.display()
+    );
+}

@@ -1,0 +1,141 @@
+//! Carnax in one process: a metadata node and a frontend on a local folder. For `carnax dev` and `carnax demo`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use carnax_metadata_node::Disk;
+use carnax_object_store::{ObjectStore, ObjectStoreSettings, ObjectStoreUrl};
+use carnax_platform::clock::SystemClock;
+use carnax_platform::entropy::SystemEntropy;
+use carnax_platform::network::TcpNetwork;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Segments close almost at once: nobody shares the machine with one developer.
+const LINGER: Duration = Duration::from_millis(5);
+/// A single node waits for no other: it may stand for election at once.
+const ELECTION: Duration = Duration::from_millis(300);
+/// Any free port of loopback: nobody else is to reach the metadata node.
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// Both servers, running.
+pub(crate) struct Embedded {
+    /// Where the frontend serves HTTP.
+    pub(crate) address: SocketAddr,
+    frontend: Server,
+    node: Server,
+}
+
+/// A server in a task of its own.
+struct Server {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Embedded {
+    /// Starts both on `dir/metadata` and `dir/objects`, and returns once HTTP is served.
+    pub(crate) async fn start(dir: &Path, listen: &str) -> Result<Self> {
+        let objects = dir.join("objects");
+        std::fs::create_dir_all(&objects).with_context(|| format!("cannot create {}", objects.display()))?;
+        let objects = objects.canonicalize()?;
+        let url: ObjectStoreUrl = format!("file://{}", objects.display()).parse()?;
+        let store = carnax_object_store::open(&url, &ObjectStoreSettings::default()).await?;
+        let (node_address, node) = start_node(dir, &url, &store).await?;
+        let (address, frontend) = start_frontend(listen, node_address, url, store).await?;
+        Ok(Self { address, frontend, node })
+    }
+
+    /// Waits until one of the servers ends by itself, which is a failure.
+    pub(crate) async fn ended(&mut self) -> anyhow::Error {
+        let ended = tokio::select! {
+            ended = &mut self.frontend.task => ended,
+            ended = &mut self.node.task => ended,
+        };
+        match ended {
+            Ok(Ok(())) => anyhow::anyhow!("a server ended without being told to"),
+            Ok(Err(error)) => error,
+            Err(panicked) => panicked.into(),
+        }
+    }
+
+    /// Finishes what was accepted, then stops: the frontend first, since it still commits.
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.frontend.shutdown.cancel();
+        self.frontend.task.await??;
+        self.node.shutdown.cancel();
+        self.node.task.await?
+    }
+}
+
+async fn start_node(
+    dir: &Path,
+    url: &ObjectStoreUrl,
+    store: &Arc<dyn ObjectStore>,
+) -> Result<(SocketAddr, Server)> {
+    let settings = carnax_metadata_node::Settings {
+        node_listen: ANY_PORT.to_owned(),
+        node_advertise: None,
+        http_listen: ANY_PORT.to_owned(),
+        dir: dir.join("metadata"),
+        bootstrap: vec![ANY_PORT.to_owned()],
+        object_store: url.clone(),
+        s3_path_style: false,
+        heartbeat: ELECTION / 5,
+        election: ELECTION,
+    };
+    let components = carnax_metadata_node::Components {
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        network: Arc::new(TcpNetwork),
+        object_store: Arc::clone(store),
+        disk: Disk::Directory(settings.dir.clone()),
+    };
+    let (tell, told) = oneshot::channel();
+    let shutdown = CancellationToken::new();
+    let listening = move |at: carnax_metadata_node::Listening| {
+        let _ = tell.send(at.node);
+    };
+    let node = carnax_metadata_node::run(settings, components, shutdown.clone(), listening);
+    started(shutdown, told, async { node.await.context("metadata node") }).await
+}
+
+async fn start_frontend(
+    listen: &str,
+    node: SocketAddr,
+    url: ObjectStoreUrl,
+    object_store: Arc<dyn ObjectStore>,
+) -> Result<(SocketAddr, Server)> {
+    let mut settings = carnax_frontend::Settings::new(vec![node.to_string()], url);
+    listen.clone_into(&mut settings.listen);
+    settings.append.linger = LINGER;
+    let components = carnax_frontend::Components {
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        network: Arc::new(TcpNetwork),
+        object_store,
+    };
+    let (tell, told) = oneshot::channel();
+    let shutdown = CancellationToken::new();
+    let listening = move |address| {
+        let _ = tell.send(address);
+    };
+    let frontend = carnax_frontend::run(settings, components, listening, shutdown.clone().cancelled_owned());
+    started(shutdown, told, async { frontend.await.context("frontend") }).await
+}
+
+/// Runs a server in a task and waits until it listens, or fails to.
+async fn started(
+    shutdown: CancellationToken,
+    listens: oneshot::Receiver<SocketAddr>,
+    server: impl Future<Output = Result<()>> + Send + 'static,
+) -> Result<(SocketAddr, Server)> {
+    let task = tokio::spawn(server);
+    match listens.await {
+        Ok(address) => Ok((address, Server { shutdown, task })),
+        Err(_) => Err(task.await?.err().unwrap_or_else(|| anyhow::anyhow!("the server ended at once"))),
+    }
+}
