@@ -31,7 +31,11 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<()> {
     let temporary = tempfile::tempdir().context("no temporary folder")?;
     let dir = arguments.dir.unwrap_or_else(|| temporary.path().to_owned());
     let embedded = Embedded::start(&dir, "127.0.0.1:0").await?;
-    say(&format!("started    a metadata node and a frontend on http://{}, in {}", embedded.address, dir.display()));
+    say(&format!(
+        "started    a metadata node and a frontend on http://{}, in {}",
+        embedded.address,
+        dir.display()
+    ));
     let client = Client::builder().endpoints([format!("http://{}", embedded.address)]).build()?;
     write_and_read(&client).await?;
     embedded.stop().await?;
@@ -46,7 +50,11 @@ async fn write_and_read(client: &Client) -> Result<()> {
 
     let started = Instant::now();
     write(client, &input).await?;
-    say(&format!("written    {} records to {PARTITIONS} partitions, keyed by carrier, {}", input.len(), took(started)));
+    say(&format!(
+        "written    {} records to {PARTITIONS} partitions, keyed by carrier, {}",
+        input.len(),
+        took(started)
+    ));
 
     let started = Instant::now();
     let records = read(client, &before, input.len()).await?;
@@ -54,7 +62,10 @@ async fn write_and_read(client: &Client) -> Result<()> {
     check(&before, &records, &input)?;
     for (partition, end) in ends(client).await? {
         let first = before.get(&partition).copied().unwrap_or(Offset::ZERO);
-        say(&format!("           partition {partition}: offsets {first} to {} without a gap", end.0.saturating_sub(1)));
+        say(&format!(
+            "           partition {partition}: offsets {first} to {} without a gap",
+            end.0.saturating_sub(1)
+        ));
     }
     say("checked    every record is there once, and each carrier's are in the order of the input");
     Ok(())
@@ -64,7 +75,8 @@ async fn write(client: &Client, input: &[(&str, &str)]) -> Result<()> {
     let producer = client.producer(TOPIC).build().await?;
     let mut deliveries = Vec::with_capacity(input.len());
     for (key, value) in input {
-        let record = Record::new(Bytes::copy_from_slice(value.as_bytes())).with_key(Bytes::copy_from_slice(key.as_bytes()));
+        let record = Record::new(Bytes::copy_from_slice(value.as_bytes()))
+            .with_key(Bytes::copy_from_slice(key.as_bytes()));
         deliveries.push(producer.send(record).await?);
     }
     for delivery in deliveries {
@@ -74,7 +86,11 @@ async fn write(client: &Client, input: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-async fn read(client: &Client, from: &BTreeMap<PartitionIndex, Offset>, count: usize) -> Result<Vec<ConsumedRecord>> {
+async fn read(
+    client: &Client,
+    from: &BTreeMap<PartitionIndex, Offset>,
+    count: usize,
+) -> Result<Vec<ConsumedRecord>> {
     let mut builder = client.consumer(TOPIC);
     for (partition, offset) in from {
         builder = builder.start_of(*partition, Start::Offset(*offset));
@@ -118,7 +134,9 @@ fn check(
 
 /// The carrier of a flight.
 fn carrier(line: &str) -> &str {
-    line.split_once(r#""carrier":""#).and_then(|(_, rest)| rest.split_once('"')).map_or("", |(carrier, _)| carrier)
+    line.split_once(r#""carrier":""#)
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map_or("", |(carrier, _)| carrier)
 }
 
 fn took(started: Instant) -> String {

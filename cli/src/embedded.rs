@@ -99,7 +99,7 @@ async fn start_node(
     let listening = move |at: carnax_metadata_node::Listening| {
         let _ = tell.send(at.node);
     };
-    let node = carnax_metadata_node::run(settings, components, shutdown.clone(), listening);
+    let node = Box::pin(carnax_metadata_node::run(settings, components, shutdown.clone(), listening));
     started(shutdown, told, async { node.await.context("metadata node") }).await
 }
 
@@ -123,7 +123,8 @@ async fn start_frontend(
     let listening = move |address| {
         let _ = tell.send(address);
     };
-    let frontend = carnax_frontend::run(settings, components, listening, shutdown.clone().cancelled_owned());
+    let stop = shutdown.clone().cancelled_owned();
+    let frontend = Box::pin(carnax_frontend::run(settings, components, listening, stop));
     started(shutdown, told, async { frontend.await.context("frontend") }).await
 }
 
