@@ -1,0 +1,273 @@
+//! A metadata node of one: the real state machine behind a real RPC server, without Raft, that misbehaves on demand.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use carnax_core::error_code::ErrorCode;
+use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SessionId, TopicId};
+use carnax_core::metadata::{
+    AlterTopic, ClusterStatus, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DescribeCluster,
+    DescribeTopic, ListTopics, OpenSession, PlanFetch, TrimPartition, WatchCommits,
+};
+use carnax_core::problem::Problem;
+use carnax_core::time::Timestamp;
+use carnax_metadata_state::{Command, Entry, FeatureLevel, Reply, State, answer};
+use carnax_platform::network::{Network, TcpNetwork};
+use carnax_platform::rpc::{Router, serve};
+use futures::StreamExt;
+use tokio::sync::broadcast;
+
+pub const START: i64 = 1_700_000_000_000;
+
+/// What befalls one segment commit.
+#[derive(Debug, Clone, Copy)]
+pub enum CommitFault {
+    /// It is done, and the reply never comes.
+    LoseReply,
+    /// It never arrives, and nothing comes back.
+    LoseRequest,
+    /// It is refused.
+    Refuse(ErrorCode),
+    /// It waits before it is done.
+    Delay(Duration),
+}
+
+#[derive(Clone)]
+pub struct FakeMetadata {
+    pub address: String,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<(State, LogIndex, i64)>,
+    faults: Mutex<VecDeque<CommitFault>>,
+    commits: Mutex<Vec<(SessionId, CommitNumber)>>,
+    plans: AtomicU64,
+    no_quorum: AtomicBool,
+    silent_feed: AtomicBool,
+    notices: Mutex<broadcast::Sender<CommitNotice>>,
+}
+
+impl FakeMetadata {
+    pub async fn start() -> Self {
+        let inner = Arc::new(Inner {
+            state: Mutex::new((State::default(), LogIndex(0), START)),
+            faults: Mutex::default(),
+            commits: Mutex::default(),
+            plans: AtomicU64::new(0),
+            no_quorum: AtomicBool::new(false),
+            silent_feed: AtomicBool::new(false),
+            notices: Mutex::new(broadcast::channel(1_024).0),
+        });
+        let listener = TcpNetwork.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address().unwrap().to_string();
+        let bootstrap = Command::Bootstrap {
+            cluster: ClusterId::from_bytes([1; 16]),
+            incarnation: Incarnation(1),
+            voters_wanted: 1,
+            address: address.clone(),
+            disk: 1,
+        };
+        inner.apply(bootstrap).unwrap();
+        let voters = Command::SetVoters { voters: vec![NodeId(1)] };
+        inner.apply(voters).unwrap();
+        tokio::spawn(serve(listener, router(&inner), pending()));
+        Self { address, inner }
+    }
+
+    pub fn script(&self, faults: impl IntoIterator<Item = CommitFault>) {
+        self.inner.faults.lock().unwrap().extend(faults);
+    }
+
+    /// Every commit that arrived, in order, lost ones included.
+    pub fn commits(&self) -> Vec<(SessionId, CommitNumber)> {
+        self.inner.commits.lock().unwrap().clone()
+    }
+
+    pub fn plans(&self) -> u64 {
+        self.inner.plans.load(Ordering::SeqCst)
+    }
+
+    pub fn lose_quorum(&self, lost: bool) {
+        self.inner.no_quorum.store(lost, Ordering::SeqCst);
+    }
+
+    /// Drops notices from now on, as a node that is cut off would.
+    pub fn silence_feed(&self, silent: bool) {
+        self.inner.silent_feed.store(silent, Ordering::SeqCst);
+    }
+
+    /// Ends all streams of notices; new ones may be opened.
+    pub fn cut_feed(&self) {
+        *self.inner.notices.lock().unwrap() = broadcast::channel(1_024).0;
+    }
+
+    /// Whether somebody follows the feed.
+    pub fn is_followed(&self) -> bool {
+        self.inner.notices.lock().unwrap().receiver_count() > 0
+    }
+
+    /// Lets log time pass.
+    pub fn pass(&self, time: Duration) {
+        self.inner.state().2 += i64::try_from(time.as_millis()).unwrap();
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, (State, LogIndex, i64)> {
+        self.state.lock().unwrap()
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        match self.no_quorum.load(Ordering::SeqCst) {
+            true => Err(Problem::new(ErrorCode::NoQuorum, "switched off by the test")),
+            false => Ok(()),
+        }
+    }
+
+    fn apply(&self, command: Command) -> Result<Reply, Problem> {
+        let (outcomes, index) = {
+            let mut state = self.state();
+            state.1 = LogIndex(state.1.0 + 1);
+            state.2 += 1;
+            let (index, log_time) = (state.1, Timestamp::from_millis(state.2));
+            let entry = Entry { level: FeatureLevel::CURRENT, log_time, commands: vec![command] };
+            (state.0.apply(index, &entry), index)
+        };
+        let partitions = answer::grown_partitions(&outcomes);
+        if !partitions.is_empty() && !self.silent_feed.load(Ordering::SeqCst) {
+            let notice = CommitNotice { applied: index, lagged: false, partitions };
+            let _ = self.notices.lock().unwrap().send(notice);
+        }
+        outcomes.into_iter().next().unwrap()
+    }
+
+    async fn commit(&self, request: CommitSegments) -> Result<Reply, Problem> {
+        self.commits.lock().unwrap().push((request.session, request.number));
+        let fault = self.faults.lock().unwrap().pop_front();
+        match fault {
+            Some(CommitFault::LoseRequest) => pending().await,
+            Some(CommitFault::Refuse(code)) => return Err(Problem::new(code, "scripted by the test")),
+            Some(CommitFault::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(CommitFault::LoseReply) | None => {}
+        }
+        self.check()?;
+        let reply = self.apply(Command::CommitSegments(request));
+        if let Some(CommitFault::LoseReply) = fault {
+            pending::<()>().await;
+        }
+        reply
+    }
+
+    fn status(&self) -> ClusterStatus {
+        let status = answer::status(&self.state().0);
+        ClusterStatus {
+            cluster: status.cluster,
+            incarnation: status.incarnation,
+            answered_by: Some(NodeId(1)),
+            leader: (!self.no_quorum.load(Ordering::SeqCst)).then_some(NodeId(1)),
+            term: 1,
+            applied: status.applied,
+            log_time: status.log_time,
+            voters_wanted: status.voters_wanted,
+            nodes: Vec::new(),
+            topics: status.topics,
+            partitions: status.partitions,
+            slices: status.slices,
+            segments: status.segments,
+        }
+    }
+}
+
+macro_rules! command {
+    ($router:expr, $inner:expr, $request:ident, $reply:ident, $command:expr) => {{
+        let inner = Arc::clone($inner);
+        $router.unary(move |request: $request| {
+            let inner = Arc::clone(&inner);
+            async move {
+                inner.check()?;
+                let make: fn(&Inner, $request) -> Command = $command;
+                let command = make(&inner, request);
+                match inner.apply(command)? {
+                    Reply::$reply(reply) => Ok(reply),
+                    other => panic!("unexpected reply {other:?}"),
+                }
+            }
+        })
+    }};
+}
+
+macro_rules! query {
+    ($router:expr, $inner:expr, $request:ident, $answer:expr) => {{
+        let inner = Arc::clone($inner);
+        $router.unary(move |request: $request| {
+            let inner = Arc::clone(&inner);
+            async move {
+                inner.check()?;
+                let state = inner.state();
+                $answer(&state.0, &request)
+            }
+        })
+    }};
+}
+
+fn router(inner: &Arc<Inner>) -> Router {
+    let router = Router::new();
+    let router =
+        command!(router, inner, OpenSession, SessionOpened, |_, request| Command::OpenSession(request));
+    let router = command!(router, inner, CreateTopic, TopicCreated, |inner, request| {
+        let id = TopicId::from_bytes(u128::from(inner.state().1.0 + 1_000).to_be_bytes());
+        Command::CreateTopic { id, request }
+    });
+    let router = command!(router, inner, AlterTopic, TopicAltered, |_, request| Command::AlterTopic(request));
+    let router =
+        command!(router, inner, DeleteTopic, TopicDeleted, |_, request| Command::DeleteTopic(request));
+    let router =
+        command!(router, inner, TrimPartition, PartitionTrimmed, |_, request| Command::TrimPartition(
+            request
+        ));
+    let router = query!(router, inner, DescribeTopic, answer::describe_topic);
+    let router = query!(router, inner, ListTopics, answer::list_topics);
+    let (commits, plans, watched) = (Arc::clone(inner), Arc::clone(inner), Arc::clone(inner));
+    let described = Arc::clone(inner);
+    router
+        .unary(move |request: CommitSegments| {
+            let inner = Arc::clone(&commits);
+            async move {
+                // The client may hang up: what arrived is done all the same.
+                match tokio::spawn(async move { inner.commit(request).await }).await.unwrap()? {
+                    Reply::SegmentsCommitted(reply) => Ok((*reply).clone()),
+                    other => panic!("unexpected reply {other:?}"),
+                }
+            }
+        })
+        .unary(move |request: PlanFetch| {
+            let inner = Arc::clone(&plans);
+            async move {
+                inner.plans.fetch_add(1, Ordering::SeqCst);
+                inner.check()?;
+                let state = inner.state();
+                answer::plan_fetch(&state.0, &request)
+            }
+        })
+        .unary(move |_: DescribeCluster| {
+            let inner = Arc::clone(&described);
+            async move { Ok(inner.status()) }
+        })
+        .server_stream(move |_: WatchCommits| {
+            let inner = Arc::clone(&watched);
+            async move {
+                let receiver = inner.notices.lock().unwrap().subscribe();
+                let applied = inner.state().1;
+                let first = CommitNotice { applied, lagged: false, partitions: Vec::new() };
+                let notices = futures::stream::unfold(receiver, |mut receiver| async move {
+                    let notice = receiver.recv().await.ok()?;
+                    Some((Ok(notice), receiver))
+                });
+                Ok(futures::stream::iter([Ok(first)]).chain(notices).boxed())
+            }
+        })
+}

@@ -1,0 +1,15 @@
+//! The frontend through its real router, with a metadata node of one that answers on demand and an object store that
+//! fails on demand.
+#![expect(missing_debug_implementations, reason = "helpers of tests are not printed")]
+#![expect(unreachable_pub, reason = "helpers of tests are shared between modules")]
+
+mod frontend {
+    pub mod fake_metadata;
+    pub mod support;
+
+    mod appends;
+    mod bad_input;
+    mod fetches;
+    mod round_trips;
+    mod streams;
+}
