@@ -1,6 +1,6 @@
 //! The frontend through its real router, with a metadata node of one that answers on demand and an object store that
 //! fails on demand.
-#![expect(missing_debug_implementations, reason = "helpers of tests are not printed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(unreachable_pub, reason = "helpers of tests are shared between modules")]
 
 mod frontend {

@@ -31,8 +31,6 @@ pub enum CommitFault {
     LoseRequest,
     /// It is refused.
     Refuse(ErrorCode),
-    /// It waits before it is done.
-    Delay(Duration),
 }
 
 #[derive(Clone)]
@@ -151,7 +149,6 @@ impl Inner {
         match fault {
             Some(CommitFault::LoseRequest) => pending().await,
             Some(CommitFault::Refuse(code)) => return Err(Problem::new(code, "scripted by the test")),
-            Some(CommitFault::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(CommitFault::LoseReply) | None => {}
         }
         self.check()?;

@@ -108,7 +108,7 @@ async fn a_batch_inside_a_large_slice_is_found_without_reading_the_slice() {
     let accept = [("accept", BATCHES)];
     let path = "/v1/topics/t/partitions/0/records?offset=0&max_bytes=16777216";
     let all = b.call("GET", path, &accept, "").await;
-    let batches = Batch::parse_all(all.body.clone()).unwrap();
+    let batches = Batch::parse_all(all.body).unwrap();
     let offsets: Vec<i64> = batches.iter().map(|batch| batch.header().base_offset).collect();
     assert_eq!(offsets, (0..40).collect::<Vec<i64>>());
 }
