@@ -12,7 +12,7 @@ use clap::Args;
 use crate::embedded::Embedded;
 
 /// Real records that ship with the source: the first flights out of New York in 2013.
-const SAMPLE: &str = include_str!("../../samples/flights.ndjson");
+const SAMPLE: &str = include_str!("../../../samples/flights.ndjson");
 const TOPIC: &str = "flights";
 const PARTITIONS: u32 = 4;
 /// How long any step may take.

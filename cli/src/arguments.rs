@@ -1,0 +1,159 @@
+//! The arguments of the program; each command's own stand beside the command.
+
+use std::time::Duration;
+
+use carnax::{BuildError, Client};
+use clap::{Args, Parser, Subcommand};
+
+use crate::command::{bench, cluster, completions, consume, demo, dev, doctor, produce, segment, topic};
+use crate::exit;
+use crate::output::Format;
+
+/// Carnax: a distributed commit log in object storage
+#[derive(Debug, Parser)]
+#[command(name = "carnax", version, after_help = exit::HELP)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Where frontends listen; with several, the first one that works is used
+    #[arg(
+        long,
+        global = true,
+        env = "CARNAX_ENDPOINT",
+        value_name = "URL[,URL…]",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub(crate) endpoint: Vec<String>,
+
+    /// How results are written to standard output
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(crate) output: Format,
+
+    /// How many seconds a call may take over all its retries
+    #[arg(long, global = true, env = "CARNAX_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a metadata node and a frontend in this process, on a local folder
+    #[command(after_help = exit::HELP)]
+    Dev(dev::DevArguments),
+    /// Write a sample and read it back, in one process, and check that nothing is lost
+    #[command(after_help = exit::HELP)]
+    Demo(demo::DemoArguments),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand, after_help = exit::HELP)]
+    Topic(topic::Topic),
+    /// Append lines as records
+    #[command(after_help = exit::HELP)]
+    Produce(produce::Produce),
+    /// Read records
+    #[command(after_help = exit::HELP)]
+    Consume(consume::Consume),
+    /// See and change the metadata cluster
+    #[command(subcommand, after_help = exit::HELP)]
+    Cluster(cluster::Cluster),
+    /// Look into segment objects
+    #[command(subcommand, after_help = exit::HELP)]
+    Segment(segment::Segment),
+    /// Check a configuration from end to end, and say what is wrong
+    #[command(after_help = exit::HELP)]
+    Doctor(doctor::Doctor),
+    /// Measure appends, end-to-end latency and catch-up, beside the raw object store
+    #[command(after_help = exit::HELP)]
+    Bench(bench::Bench),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Global {
+    pub(crate) fn client(&self) -> Result<Client, BuildError> {
+        self.client_of(&self.endpoint)
+    }
+
+    pub(crate) fn client_of(&self, endpoints: &[String]) -> Result<Client, BuildError> {
+        let request_timeout = self.timeout.min(Duration::from_secs(30));
+        Client::builder()
+            .endpoints(endpoints)
+            .operation_timeout(self.timeout)
+            .request_timeout(request_timeout)
+            .build()
+    }
+}
+
+/// Seconds, perhaps with a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Bytes, perhaps with `KiB`, `MiB` or `GiB`.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "KiB" | "K" | "k" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        unit => return Err(format!("unknown unit {unit:?}: KiB, MiB or GiB")),
+    };
+    let number: usize = digits.trim().parse().map_err(|_| "not a number of bytes".to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "too many bytes".to_owned())
+}
+
+/// A name and a value around the first equals sign.
+pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_that_scripts_rely_on_are_understood() {
+        Arguments::command().debug_assert();
+        for line in [
+            "carnax dev --dir DIR --listen 127.0.0.1:8080",
+            "carnax topic create flights --partitions 12 --config retention.ms=604800000",
+            "carnax produce flights --file flights.ndjson --key-field carrier",
+            "carnax produce flights --key-separator :",
+            "carnax consume flights --from earliest --until-end --output json",
+            "carnax consume flights --partition 3 --from 41 --max-records 10",
+            "carnax consume flights --from @1700000000000",
+            "carnax consume flights --last 10",
+            "carnax consume flights --follow",
+            "carnax --endpoint http://a:1,http://b:2 cluster status",
+            "carnax cluster transfer-leader --to 3",
+            "carnax segment inspect 1/segments/2f/01HF7YAT00000000000000001A --object-store file:///tmp/x",
+            "carnax bench --object-store memory://x --output json",
+        ] {
+            let parsed = Arguments::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+        for line in ["carnax", "carnax consume t --from soon", "carnax consume t --follow --until-end"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_are_read_with_their_units() {
+        assert_eq!((bytes("17"), bytes("4KiB"), bytes("2 MiB")), (Ok(17), Ok(4_096), Ok(2 << 20)));
+        assert!(bytes("4 parsecs").is_err() && bytes("-1").is_err());
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        assert!(seconds("-1").is_err());
+    }
+}

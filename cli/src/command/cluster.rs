@@ -1,0 +1,95 @@
+//! `carnax cluster`: the metadata cluster, seen and changed.
+
+use carnax::{ClusterResponse, NodeId};
+use carnax_core::metadata::NodeRole;
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::arguments::Global;
+use crate::output::{Output, table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Show nodes, leader and sizes
+    Status,
+    /// Let the empty metadata node that runs at an address in
+    Add {
+        /// Where its RPC listens, as HOST:PORT
+        address: String,
+        /// Leave it without a vote
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Take a metadata node out; its id is never used again
+    Remove {
+        /// Id of the node
+        node: u64,
+    },
+    /// Hand the leadership over
+    TransferLeader {
+        /// Id of the node that is to lead; without, any voter that is up to date
+        #[arg(long, value_name = "NODE")]
+        to: Option<u64>,
+    },
+}
+
+impl Cluster {
+    pub(crate) async fn run(self, global: &Global, out: &mut Output) -> anyhow::Result<()> {
+        let admin = global.client()?.admin();
+        match self {
+            Self::Status => out.show(&admin.cluster().await?, describe)?,
+            Self::Add { address, learner } => {
+                admin.add_node(&address, !learner).await?;
+                let document = json!({ "added": address, "promote": !learner });
+                out.show(&document, |_| format!("added {address}\n"))?;
+            }
+            Self::Remove { node } => {
+                admin.remove_node(NodeId(node)).await?;
+                out.show(&json!({ "removed": node }), |_| format!("removed node {node}\n"))?;
+            }
+            Self::TransferLeader { to } => {
+                admin.transfer_leadership(to.map(NodeId)).await?;
+                let leader = admin.cluster().await?.metadata.leader;
+                let document = json!({ "leader": leader });
+                let name = leader.map_or("nobody yet".to_owned(), |leader| format!("node {leader}"));
+                out.show(&document, |_| format!("leader is {name}\n"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn describe(cluster: &ClusterResponse) -> String {
+    let metadata = &cluster.metadata;
+    let or_unknown = |value: Option<String>| value.unwrap_or_else(|| "unknown".to_owned());
+    let mut text = format!(
+        "cluster       {}\nleader        {}\nterm          {}\napplied       {}\nobject store  {}\n",
+        or_unknown(metadata.cluster.map(|id| id.to_string())),
+        or_unknown(metadata.leader.map(|id| format!("node {id}"))),
+        metadata.term,
+        metadata.applied,
+        cluster.object_store,
+    );
+    text.push_str(&format!(
+        "holds         {} topics, {} partitions, {} slices, {} segments\n\n",
+        metadata.topics, metadata.partitions, metadata.slices, metadata.segments
+    ));
+    let heading = ["node", "address", "role", "matched", "heard ms ago"].map(str::to_owned).to_vec();
+    let rows = metadata.nodes.iter().map(|node| {
+        let role = match node.role {
+            NodeRole::Voter if metadata.leader == Some(node.node) => "leader",
+            NodeRole::Voter => "voter",
+            NodeRole::Learner => "learner",
+        };
+        let dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        vec![
+            node.node.to_string(),
+            node.address.clone(),
+            role.to_owned(),
+            dash(node.matched.map(|index| index.to_string())),
+            dash(node.last_heard_millis.map(|millis| millis.to_string())),
+        ]
+    });
+    text.push_str(&table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()));
+    text
+}
