@@ -248,8 +248,11 @@ fn too_long(topic: &Topic, what: &str) -> Problem {
 
 fn too_many_partitions() -> Problem {
     let limit = limits::UNIT_PARTITIONS_MAX as u64;
-    Problem::new(ErrorCode::TooLarge, format!("an append touches fewer than {limit} partitions"))
-        .with(|facts| facts.limit = Some(limit))
+    Problem::new(
+        ErrorCode::TooLarge,
+        format!("an append touches fewer than {limit} partitions; send several"),
+    )
+    .with(|facts| facts.limit = Some(limit))
 }
 
 fn route_batches(

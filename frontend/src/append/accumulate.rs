@@ -337,3 +337,6 @@ impl Submission {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -290,3 +290,6 @@ fn join(pieces: &[(u64, Bytes)], start: u64, end: u64) -> Bytes {
     }
     joined.freeze()
 }
+
+#[cfg(test)]
+mod tests;
