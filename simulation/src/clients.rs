@@ -136,7 +136,12 @@ fn outcome(sent: Result<carnax_core::http::AppendResponse, RequestError>) -> App
     }
 }
 
-async fn fetch(client: &Client, partition: Partition, from: u64, wait: Duration) -> Result<Fetch, RequestError> {
+async fn fetch(
+    client: &Client,
+    partition: Partition,
+    from: u64,
+    wait: Duration,
+) -> Result<Fetch, RequestError> {
     let started = now();
     let request = FetchRequest { wait, ..FetchRequest::new(PartitionIndex(partition), Offset(from)) };
     let answer = client.raw().fetch(TOPIC, &request).await?;
@@ -156,7 +161,12 @@ fn encode(values: &[Value]) -> Result<Bytes, carnax_core::record::RecordRefused>
     let mut builder = BatchBuilder::new(64 * 1024);
     for value in values {
         let value = value.to_be_bytes();
-        builder.push(&NewRecord { timestamp: Timestamp::EPOCH, key: None, value: Some(&value), headers: &[] })?;
+        builder.push(&NewRecord {
+            timestamp: Timestamp::EPOCH,
+            key: None,
+            value: Some(&value),
+            headers: &[],
+        })?;
     }
     Ok(builder.build(Compression::None))
 }

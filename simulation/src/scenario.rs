@@ -92,9 +92,10 @@ impl Scenario {
                 let seconds = i64::try_from(random.below(7_200)).unwrap_or(0) - 3_600;
                 Some(Fault::StepClock { node: index(random, NODES.len()), millis: seconds * 1_000 })
             }
-            9 if self.fsync_max > 0 => {
-                Some(Fault::SlowFsync { node: index(random, NODES.len()), millis: random.below(self.fsync_max) })
-            }
+            9 if self.fsync_max > 0 => Some(Fault::SlowFsync {
+                node: index(random, NODES.len()),
+                millis: random.below(self.fsync_max),
+            }),
             _ => None,
         };
         (wait, fault)
@@ -103,7 +104,16 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, latency_max, partitions, node_crashes, frontend_crashes, clock_steps, fsync_max, .. } = self;
+        let Self {
+            seed,
+            latency_max,
+            partitions,
+            node_crashes,
+            frontend_crashes,
+            clock_steps,
+            fsync_max,
+            ..
+        } = self;
         write!(
             f,
             "seed {seed}: latency ≤ {latency_max} ms, partitions {partitions}, node crashes {node_crashes}, frontend \

@@ -23,7 +23,11 @@ pub(crate) struct SimulatedNetwork;
 
 impl Network for SimulatedNetwork {
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
-        Box::pin(async move { Ok(Connection::new(TcpStream::connect(address).await?)) })
+        Box::pin(async move {
+            let connected = TcpStream::connect(address).await;
+            tracing::trace!(address, error = ?connected.as_ref().err(), at = ?now(), "connected");
+            Ok(Connection::new(connected?))
+        })
     }
 
     /// Listens on all addresses of the host; only the port of `address` counts.

@@ -1,7 +1,9 @@
 //! The pipelined stream of appends to one follower.
 //!
 //! Requests are taken from openraft only while it polls the replies, and never after it has dropped them: what is taken
-//! counts as sent, and a new stream starts from what was answered.
+//! counts as sent, and a new stream starts from what was answered. The first one is taken before the connection is made:
+//! openraft backs off from a peer while it is asked for a request, so a stream that fails without asking would be
+//! opened again at once, for ever.
 //!
 //! A follower that is slower than the log grows would keep the log from being purged for as long as it streams. Its stream
 //! is cut once it asks for entries below the floor, which a snapshot has made superfluous: openraft then sends that.
@@ -51,10 +53,12 @@ pub(super) async fn stream(
     channel: &Channel,
     desk: &Desk,
     target: NodeId,
-    requests: impl Stream<Item = Request> + Send + Unpin + 'static,
+    mut requests: impl Stream<Item = Request> + Send + Unpin + 'static,
     idle_max: Duration,
     floor: Floor,
 ) -> Result<BoxStream<'static, Reply>, RPCError<Types>> {
+    let Some(first) = requests.next().await else { return Ok(stream::empty().boxed()) };
+    let requests = stream::iter([first]).chain(requests);
     let (sender, receiver) = mpsc::channel(PIPELINE_MAX);
     let replies = channel
         .bidirectional::<Append>(ReceiverStream::new(receiver), idle_max)
@@ -163,6 +167,20 @@ mod tests {
     use super::*;
     use crate::types::{LeaderId, LogId, Vote};
 
+    fn desk() -> Desk {
+        Desk::new(ClusterId::from_parts(Timestamp::EPOCH, 1), NodeId(1), Arc::new(SystemClock::new()))
+    }
+
+    fn request() -> Request {
+        let leader_id = LeaderId { term: 1, node_id: 1 };
+        Request {
+            vote: Vote { leader_id, committed: true },
+            prev_log_id: Some(LogId::new(leader_id, 7)),
+            entries: Vec::new(),
+            leader_commit: None,
+        }
+    }
+
     /// What the leader makes of a follower that takes appends and never answers.
     async fn first_reply(floor: u64) -> RPCError<Types> {
         let silent = Router::new().bidirectional::<Append, _, _>(|_| async { Ok(stream::pending().boxed()) });
@@ -171,25 +189,33 @@ mod tests {
         tokio::spawn(serve(listener, silent, std::future::pending()));
 
         let channel = Channel::new(Arc::new(TcpNetwork), &address, &ChannelSettings::default()).unwrap();
-        let desk =
-            Desk::new(ClusterId::from_parts(Timestamp::EPOCH, 1), NodeId(1), Arc::new(SystemClock::new()));
-        let leader_id = LeaderId { term: 1, node_id: 1 };
-        let request = Request {
-            vote: Vote { leader_id, committed: true },
-            prev_log_id: Some(LogId::new(leader_id, 7)),
-            entries: Vec::new(),
-            leader_commit: None,
-        };
         let shared = Floor::default();
         shared.set(floor);
-        let requests = stream::iter([request]).chain(stream::pending());
-        let replies = stream(&channel, &desk, NodeId(2), requests, Duration::from_millis(50), shared);
-        replies.await.unwrap().next().await.unwrap().unwrap_err()
+        let requests = stream::iter([request()]).chain(stream::pending());
+        let idle_max = Duration::from_millis(50);
+        let replies = stream(&channel, &desk(), NodeId(2), requests, idle_max, shared).await;
+        replies.unwrap().next().await.unwrap().unwrap_err()
     }
 
     #[tokio::test]
     async fn a_silent_follower_and_one_that_lags_too_far_are_cut_off() {
         assert!(matches!(first_reply(7).await, RPCError::Network(_)), "silent");
         assert!(matches!(first_reply(8).await, RPCError::Unreachable(_)), "below the floor");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_cannot_be_reached_is_tried_only_as_often_as_requests_are_given() {
+        let listener = TcpNetwork.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address().unwrap().to_string();
+        drop(listener);
+        let channel = Channel::new(Arc::new(TcpNetwork), &address, &ChannelSettings::default()).unwrap();
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asked);
+        let requests =
+            stream::iter([request()]).inspect(move |_| drop(counted.fetch_add(1, Ordering::Relaxed)));
+        let patience = Duration::from_secs(10);
+        let failed = stream(&channel, &desk(), NodeId(2), requests, patience, Floor::default()).await;
+        assert!(failed.is_err(), "nobody listens there");
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "openraft backs off while it is asked");
     }
 }
