@@ -62,6 +62,8 @@ pub(crate) struct AppendContext {
     pub(crate) cache: Arc<ReadCache>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
+    /// Appends that were taken and not answered yet.
+    pub(crate) in_progress: TaskTracker,
     pub(crate) draining: CancellationToken,
 }
 

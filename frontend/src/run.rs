@@ -88,10 +88,9 @@ pub async fn run(
     listening(address);
     shutdown.await;
     tracing::info!(%address, "frontend drains");
-    frontend.draining.cancel();
-    if let Err(error) = server.await {
-        tracing::error!(%error, "the task that accepts connections failed");
-    }
+    frontend.finish_appends().await;
+    frontend.closing.cancel();
+    ended("server", server.await);
     frontend.drain().await;
     tracing::info!(%address, "frontend has ended");
     Ok(())
@@ -105,10 +104,12 @@ struct Frontend {
     line: JoinHandle<()>,
     feed: JoinHandle<()>,
     uploads: TaskTracker,
+    appends: TaskTracker,
     draining: CancellationToken,
+    closing: CancellationToken,
     cut: CancellationToken,
     /// Ends everything when the frontend is dropped before it has drained.
-    _guards: [DropGuard; 2],
+    _guards: [DropGuard; 3],
 }
 
 impl Frontend {
@@ -124,6 +125,7 @@ impl Frontend {
         let topics = Topics::new(Arc::clone(&client), Arc::clone(&clock), settings.calls.topic_cache);
         let topics = Arc::new(topics);
         let uploads = TaskTracker::new();
+        let appends = TaskTracker::new();
         let context = Arc::new(AppendContext {
             settings: settings.append.clone(),
             try_timeout: settings.calls.try_timeout,
@@ -136,22 +138,12 @@ impl Frontend {
             cache: Arc::clone(&cache),
             metrics: Arc::clone(&metrics),
             tasks: uploads.clone(),
+            in_progress: appends.clone(),
             draining: draining.clone(),
         });
         let feed = Arc::new(CommitFeed::default());
-        let fetch = Arc::new(Fetch {
-            settings: settings.fetch.clone(),
-            bugs: settings.deliberate_bugs,
-            client: Arc::clone(&client),
-            topics: Arc::clone(&topics),
-            feed: Arc::clone(&feed),
-            cache,
-            memory: memory(settings.fetch.fetch_memory_bytes),
-            metrics: Arc::clone(&metrics),
-            draining: draining.clone(),
-            footers: Default::default(),
-            old_plans: Default::default(),
-        });
+        let shared = (Arc::clone(&client), Arc::clone(&topics), Arc::clone(&metrics));
+        let fetch = Arc::new(fetch(settings, shared, Arc::clone(&feed), cache, draining.clone()));
         let (sender, receiver) = submissions();
         let accept =
             Accept { context: Arc::clone(&context), topics: Arc::clone(&topics), submissions: sender };
@@ -172,8 +164,21 @@ impl Frontend {
             draining: draining.clone(),
         };
         let (api, connections) = (Arc::new(api), TaskTracker::new());
-        let _guards = [draining.clone().drop_guard(), cut.clone().drop_guard()];
-        Ok(Self { settings: settings.clone(), api, connections, line, feed, uploads, draining, cut, _guards })
+        let closing = CancellationToken::new();
+        let _guards = [&draining, &closing, &cut].map(|token| token.clone().drop_guard());
+        Ok(Self {
+            settings: settings.clone(),
+            api,
+            connections,
+            line,
+            feed,
+            uploads,
+            appends,
+            draining,
+            closing,
+            cut,
+            _guards,
+        })
     }
 
     fn server(&self) -> Server {
@@ -182,14 +187,23 @@ impl Frontend {
             settings: self.settings.http.clone(),
             metrics: Arc::clone(&self.api.metrics),
             tasks: self.connections.clone(),
-            draining: self.draining.clone(),
+            closing: self.closing.clone(),
             cut: self.cut.clone(),
+        }
+    }
+
+    /// Takes nothing new, and goes on serving until the appends that were taken are answered: meanwhile `/readyz` says why.
+    async fn finish_appends(&self) {
+        self.draining.cancel();
+        self.appends.close();
+        if tokio::time::timeout(self.settings.http.drain, self.appends.wait()).await.is_err() {
+            tracing::warn!(appends = self.appends.len(), "appends are in progress after the drain time");
         }
     }
 
     /// Lets requests in progress end, then everything behind them.
     async fn drain(self) {
-        let Self { settings, api, connections, line, feed, uploads, cut, draining: _, .. } = self;
+        let Self { settings, api, connections, line, feed, uploads, cut, .. } = self;
         connections.close();
         let end = Instant::now() + settings.http.drain;
         if tokio::time::timeout_at(end, connections.wait()).await.is_err() {
@@ -216,6 +230,28 @@ impl Frontend {
 fn ended(task: &str, result: Result<(), JoinError>) {
     if let Err(error) = result {
         tracing::error!(%error, task, "a task failed");
+    }
+}
+
+fn fetch(
+    settings: &Settings,
+    (client, topics, metrics): (Arc<MetadataClient>, Arc<Topics>, Arc<Metrics>),
+    feed: Arc<CommitFeed>,
+    cache: Arc<ReadCache>,
+    draining: CancellationToken,
+) -> Fetch {
+    Fetch {
+        settings: settings.fetch.clone(),
+        bugs: settings.deliberate_bugs,
+        client,
+        topics,
+        feed,
+        cache,
+        memory: memory(settings.fetch.fetch_memory_bytes),
+        metrics,
+        draining,
+        footers: Default::default(),
+        old_plans: Default::default(),
     }
 }
 

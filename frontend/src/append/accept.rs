@@ -67,6 +67,7 @@ impl Accept {
     /// Every problem of an append.
     pub(crate) async fn append(&self, request: AppendRequest) -> Result<Appended, Problem> {
         let started = tokio::time::Instant::now();
+        let _in_progress = self.context.in_progress.token();
         let mut topic = self.topics.get(&request.topic).await?;
         let mut fresh = false;
         for _ in 0..ROUTINGS_MAX {

@@ -43,20 +43,20 @@ pub(crate) struct Server {
     pub(crate) settings: HttpSettings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
-    /// Ends the accepting of connections.
-    pub(crate) draining: CancellationToken,
+    /// Ends the accepting of connections, and those that are idle.
+    pub(crate) closing: CancellationToken,
     /// Cuts what is left.
     pub(crate) cut: CancellationToken,
 }
 
 impl Server {
-    /// Accepts until draining; connections go on in tasks of their own, and end after the request in progress.
+    /// Accepts until closing; connections go on in tasks of their own, and end after the request in progress.
     pub(crate) async fn serve(self, mut listener: Box<dyn Listener>) {
         let places = Arc::new(Semaphore::new(self.settings.connections_max));
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
         loop {
             let accepted = tokio::select! {
-                () = self.draining.cancelled() => return,
+                () = self.closing.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             let connection = match accepted {
@@ -95,7 +95,7 @@ impl Server {
         let ended = loop {
             tokio::select! {
                 ended = serving.as_mut() => break ended,
-                () = self.draining.cancelled(), if !told => {
+                () = self.closing.cancelled(), if !told => {
                     told = true;
                     serving.as_mut().graceful_shutdown();
                 }

@@ -198,13 +198,16 @@ async fn stopping_finishes_what_was_accepted_and_ends() {
     frontend.create("t", 1).await;
     frontend.append("t", "a").await.unwrap();
     let puts = frontend.store.calls(Verb::PutIfAbsent);
-    frontend.store.script(Verb::PutIfAbsent, [Fault::delay(Duration::from_millis(300))]);
+    frontend.store.script(Verb::PutIfAbsent, [Fault::delay(Duration::from_millis(1_500))]);
     let store = Arc::clone(&frontend.store);
     let body = "POST /v1/topics/t/partitions/0/records HTTP/1.1\r\nhost: x\r\ncontent-length: 28\r\n\r\n{\"records\":[{\"value\":\"b\"}]} ";
     let mut connection = tokio::net::TcpStream::connect(&frontend.address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut connection, body.as_bytes()).await.unwrap();
     until("its upload begins", async || store.calls(Verb::PutIfAbsent) > puts).await;
     frontend.begin_stop();
+    until("it is not ready", async || frontend.get("/readyz").await.status != StatusCode::OK).await;
+    frontend.get("/readyz").await.problem("draining");
+    frontend.append("t", "c").await.unwrap_err().problem("draining");
     let mut answer = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut connection, &mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
