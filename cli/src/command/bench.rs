@@ -29,7 +29,7 @@ pub(crate) struct Bench {
     /// Bytes of a record's value
     #[arg(long, value_name = "BYTES", default_value = "1KiB", value_parser = bytes)]
     record_bytes: usize,
-    /// Bytes of an append request, and of an object that is put
+    /// Bytes of an append request, of a fetch, and of an object that is put
     #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = bytes)]
     request_bytes: usize,
     /// Requests at once

@@ -77,6 +77,7 @@ impl LogBench {
             .collect();
         let positions = Arc::new(Mutex::new(positions));
         let (client, name, topic_id) = (self.client.clone(), self.topic.clone(), topic.topic_id);
+        let fetch_bytes = bench.request_bytes;
         // One caller a partition, up to the concurrency; each goes through its partitions one after the other.
         let callers = bench.concurrency.min(ranges.len()).max(1);
         let ranges = Arc::new(ranges);
@@ -92,7 +93,7 @@ impl LogBench {
                 };
                 let Some((partition, offset, _)) = next else { return Ok(None) };
                 let mut fetch = FetchRequest::new(partition, offset);
-                fetch.max_bytes = limits::FETCH_BYTES_MAX / 2;
+                fetch.max_bytes = (fetch_bytes as u64).min(limits::FETCH_BYTES_MAX);
                 fetch.topic_id = Some(topic_id);
                 let answer = raw.fetch(&name, &fetch).await?;
                 anyhow::ensure!(answer.next_offset > offset, "a fetch below the end brought nothing");
