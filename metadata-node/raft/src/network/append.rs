@@ -211,8 +211,9 @@ mod tests {
         let channel = Channel::new(Arc::new(TcpNetwork), &address, &ChannelSettings::default()).unwrap();
         let asked = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&asked);
-        let requests =
-            stream::iter([request()]).inspect(move |_| drop(counted.fetch_add(1, Ordering::Relaxed)));
+        let requests = stream::iter([request()]).inspect(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
         let patience = Duration::from_secs(10);
         let failed = stream(&channel, &desk(), NodeId(2), requests, patience, Floor::default()).await;
         assert!(failed.is_err(), "nobody listens there");
