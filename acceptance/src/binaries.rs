@@ -1,0 +1,76 @@
+//! Where the binaries are.
+//!
+//! `cargo test -p` builds no binaries of other packages, so that those beside a test may be missing or old: then they are
+//! built first. What is old is read from the list of sources that cargo writes beside each binary.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, ensure};
+
+const NODE: &str = "carnax-metadata-node";
+const FRONTEND: &str = "carnax-frontend";
+
+/// The two servers.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// `carnax-metadata-node`
+    pub node: PathBuf,
+    /// `carnax-frontend`
+    pub frontend: PathBuf,
+}
+
+impl Binaries {
+    /// Takes them from a folder, as they are.
+    ///
+    /// # Errors
+    /// If one is missing.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let find = |name: &str| {
+            let path = folder.join(name);
+            ensure!(path.is_file(), "{} is missing: build it first, or name another folder", path.display());
+            Ok(path)
+        };
+        Ok(Self { node: find(NODE)?, frontend: find(FRONTEND)? })
+    }
+
+    /// Takes those of this build, and builds them if they are missing or older than their sources.
+    ///
+    /// # Errors
+    /// If they cannot be built.
+    pub fn of_this_build() -> Result<Self> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = std::env::current_exe().context("cannot find the running program")?;
+        let folder = program.parent().context("a program lies in a folder")?;
+        let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+        if !(is_fresh(&folder.join(NODE)) && is_fresh(&folder.join(FRONTEND))) {
+            build()?;
+        }
+        Self::in_folder(folder)
+    }
+}
+
+/// Whether the binary is there and not older than any of its sources.
+fn is_fresh(binary: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
+    let Ok(sources) = std::fs::read_to_string(binary.with_extension("d")) else { return false };
+    let Some(built) = changed(binary) else { return false };
+    let Some((_, sources)) = sources.split_once(": ") else { return false };
+    let is_older = |source: &str| changed(Path::new(source)).is_some_and(|at: SystemTime| at <= built);
+    sources.split_whitespace().all(is_older)
+}
+
+fn build() -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "-p", NODE, "-p", FRONTEND, "--bin", NODE, "--bin", FRONTEND]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().context("cannot run cargo")?;
+    ensure!(status.success(), "cargo could not build the servers: {status}");
+    Ok(())
+}

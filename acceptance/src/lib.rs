@@ -1,0 +1,30 @@
+//! Runs the built binaries as a cluster of real processes on loopback, breaks it, and checks what the promises say.
+//!
+//! ```text
+//! scenario ──▶ carnax (SDK) ──▶ carnax-frontend ×2 ──▶ carnax-metadata-node ×3      processes, killed with kill -9
+//!     │                              └──▶ S3 server (in this process: it survives every kill)
+//!     └──▶ ledger: what was acknowledged, against what is read back
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `binaries` | where the binaries are, and that they are not older than their sources |
+//! | `process` | one process: start, kill, stop, continue, its log |
+//! | `cluster` | all processes of a cluster, their ports, folders and readiness |
+//! | `proxy` | a TCP proxy that delays and cuts |
+//! | `flights`, `ledger`, `traffic` | what is written, what was acknowledged, writing and reading |
+//! | `scenario` | the stories, with their sizes as parameters |
+//!
+//! Invariants: only processes that were started here are signalled, by their id; they all end when the cluster is dropped,
+//! also in a panic; the logs of a cluster that did not end well are kept.
+
+pub mod binaries;
+pub mod cluster;
+pub mod flights;
+pub mod ledger;
+pub mod process;
+pub mod proxy;
+pub mod report;
+pub mod scenario;
+pub mod traffic;
+pub mod wait;

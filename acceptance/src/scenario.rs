@@ -1,0 +1,128 @@
+//! The stories. Each starts a cluster of its own and says in its report what it counted.
+
+mod failover;
+mod flights;
+mod idle;
+mod minority;
+mod probe;
+mod read_your_writes;
+mod restart_all;
+mod stale_leader;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use carnax::Client;
+use clap::ValueEnum;
+
+use crate::binaries::Binaries;
+use crate::cluster::{Plan, ProcessCluster};
+use crate::flights::{Flights, TOPIC};
+use crate::ledger::{Ledger, Summary};
+use crate::report::Report;
+use crate::traffic;
+
+const PARTITIONS: u32 = 12;
+
+/// What can be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Writes all flights through two frontends and reads them back through both.
+    Flights,
+    /// The same, while the metadata leader, a frontend and a disk are lost.
+    Failover,
+    /// Two of three metadata nodes are down.
+    Minority,
+    /// A leader is paused, deposed, and asked at once when it goes on.
+    StaleLeader,
+    /// Reads through one frontend what was just written through the other, also with a bad connection to the metadata.
+    ReadYourWrites,
+    /// Nothing is asked of the object store while nobody writes.
+    Idle,
+    /// Every process is killed at once while flights are written.
+    RestartAll,
+}
+
+/// The sizes of a scenario.
+#[derive(Debug, Clone)]
+pub struct Sizes {
+    /// The servers.
+    pub binaries: Binaries,
+    /// The records.
+    pub flights: Arc<Flights>,
+    /// How often to do what is done many times; in `idle`, how many seconds to wait.
+    pub rounds: usize,
+    /// Records of a key in one request, where there is one request in flight per key.
+    pub chunk: usize,
+    /// Where chance begins.
+    pub seed: u64,
+}
+
+impl Scenario {
+    /// How many rounds prove something.
+    pub fn rounds(self) -> usize {
+        match self {
+            Self::Flights | Self::Failover | Self::Minority => 1,
+            Self::StaleLeader => 200,
+            Self::ReadYourWrites => 10_000,
+            Self::Idle => 60,
+            Self::RestartAll => 3,
+        }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The first promise that is broken, or whatever made it impossible to find out.
+    pub async fn run(self, sizes: &Sizes) -> Result<Report> {
+        match self {
+            Self::Flights => Box::pin(flights::run(sizes)).await,
+            Self::Failover => Box::pin(failover::run(sizes)).await,
+            Self::Minority => Box::pin(minority::run(sizes)).await,
+            Self::StaleLeader => Box::pin(stale_leader::run(sizes)).await,
+            Self::ReadYourWrites => Box::pin(read_your_writes::run(sizes)).await,
+            Self::Idle => Box::pin(idle::run(sizes)).await,
+            Self::RestartAll => Box::pin(restart_all::run(sizes)).await,
+        }
+    }
+}
+
+impl Sizes {
+    /// A cluster with two frontends and the topic.
+    async fn cluster(&self, linger: Duration) -> Result<ProcessCluster> {
+        let plan = Plan { binaries: self.binaries.clone(), linger, frontends: 2 };
+        let cluster = ProcessCluster::start(&plan).await.context("cannot start a cluster")?;
+        let client = cluster.client(&[0, 1])?;
+        client.admin().create_topic(TOPIC, PARTITIONS, &[]).await.context("cannot create the topic")?;
+        Ok(cluster)
+    }
+
+    /// Reads everything through each of two frontends, checks it, and that both say the same.
+    async fn check(&self, cluster: &ProcessCluster, ledger: &Ledger, report: &mut Report) -> Result<Summary> {
+        let mut seen = None;
+        for frontend in [0, 1] {
+            let found = traffic::read_all(&cluster.client(&[frontend])?, &self.flights)
+                .await
+                .with_context(|| format!("cannot read through frontend {frontend}"))?;
+            let summary = ledger.check(&self.flights, &found)?;
+            let last = seen.get_or_insert_with(|| (found.clone(), summary));
+            ensure!(last.0 == found, "the two frontends show different records");
+        }
+        let (_, summary) = seen.context("something was read")?;
+        let Summary { read, acknowledged, partitions, keys, duplicates, .. } = summary;
+        report.say(format!(
+            "read {read} records through each of 2 frontends from {partitions} partitions with records (of {PARTITIONS}): \
+             offsets are 0…n−1 in each, {acknowledged} of {} lines were acknowledged and stand where the answer said, \
+             all {keys} keys are in the order of the input, {duplicates} records are duplicates",
+            self.flights.0.len()
+        ));
+        Ok(summary)
+    }
+}
+
+async fn create_client(cluster: &ProcessCluster, order: &[usize]) -> Result<Client> {
+    let client = cluster.client(order)?;
+    client.admin().ready().await.context("the frontend is not ready")?;
+    Ok(client)
+}

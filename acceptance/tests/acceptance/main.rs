@@ -1,0 +1,56 @@
+//! Every scenario at a small size, on the built binaries.
+//!
+//! Goal: the promises hold for real processes that are really killed. Method: each test runs a cluster of its own on loopback;
+//! the same scenarios at full size are run by the binary `carnax-acceptance` (`docs/proving-it.md`).
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use carnax_acceptance::binaries::Binaries;
+use carnax_acceptance::flights::Flights;
+use carnax_acceptance::scenario::{Scenario, Sizes};
+
+/// One cluster at a time: more would only wait for each other's disks.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn passes(scenario: Scenario, rounds: usize) -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let flights = Arc::new(Flights::sample()?);
+    let sizes = Sizes { binaries: Binaries::of_this_build()?, flights, rounds, chunk: 10, seed: 1 };
+    scenario.run(&sizes).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flights_written_through_two_frontends_come_back_through_both_in_order() -> Result<()> {
+    passes(Scenario::Flights, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_with_a_leader_a_frontend_and_a_disk() -> Result<()> {
+    passes(Scenario::Failover, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minority_refuses_within_ten_seconds_and_shows_nothing() -> Result<()> {
+    passes(Scenario::Minority, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_gives_no_stale_answer() -> Result<()> {
+    passes(Scenario::StaleLeader, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_sees_what_was_just_appended_elsewhere() -> Result<()> {
+    passes(Scenario::ReadYourWrites, 100).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_cluster_asks_nothing_of_the_object_store() -> Result<()> {
+    passes(Scenario::Idle, 5).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_acknowledged_survives_the_death_of_all_processes() -> Result<()> {
+    passes(Scenario::RestartAll, 1).await
+}
