@@ -19,3 +19,7 @@ dev:
 # Append, end-to-end and catch-up against the server that `just dev` started, beside the raw object store.
 bench *ARGS:
     cargo run --release --bin carnax -- bench {{ARGS}}
+
+# Real processes, killed and checked, at full size: `just prove --input flights.ndjson.gz` (docs/proving-it.md).
+prove *ARGS:
+    cargo run --release -p carnax-acceptance -- {{ARGS}}

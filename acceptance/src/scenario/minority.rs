@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use carnax::{FetchRequest, Offset, PartitionIndex, SideEffects};
+use tokio::task::JoinSet;
 
 use super::probe::{self, Seen};
 use super::{Sizes, create_client};
-use crate::cluster::NODES;
+use crate::cluster::{NODES, ProcessCluster};
 use crate::flights::TOPIC;
 use crate::report::Report;
 
@@ -33,27 +34,7 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
             cluster.nodes[node].process.kill()?;
         }
         report.say(format!("nodes {down:?} are down, node {leader} led"));
-        let mut unknown = 0;
-        for frontend in [0, 1] {
-            let one_try = cluster.one_try_client(frontend)?;
-            let started = Instant::now();
-            let append = one_try.raw().append(TOPIC, PARTITION, probe::batch("uncertain")?).await;
-            if append.as_ref().is_err_and(|error| error.side_effects() == SideEffects::Possible) {
-                unknown += 1;
-            }
-            report.say(probe::retryable_in_time(
-                &format!("append through frontend {frontend}"),
-                started,
-                append,
-            )?);
-            for offset in [0, first + BEFORE] {
-                let started = Instant::now();
-                let request = FetchRequest::new(PARTITION, Offset(offset));
-                let fetch = one_try.raw().fetch(TOPIC, &request).await;
-                let what = format!("fetch at {offset} through frontend {frontend}");
-                report.say(probe::retryable_in_time(&what, started, fetch)?);
-            }
-        }
+        let unknown = nothing_is_answered(&cluster, first + BEFORE, &mut report).await?;
         cluster.nodes[down[0]].process.start()?;
         let resumed = Instant::now();
         let after = probe::append(&client, PARTITION, "resumed").await.context("service does not resume")?;
@@ -78,4 +59,34 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     report.say("every acknowledged record is there, through both frontends");
     cluster.end()?;
     Ok(report)
+}
+
+/// Asks everything of both frontends at once; gives how many appends have an unknown outcome.
+async fn nothing_is_answered(cluster: &ProcessCluster, end: u64, report: &mut Report) -> Result<u64> {
+    let mut calls = JoinSet::new();
+    for frontend in [0, 1] {
+        let client = cluster.one_try_client(frontend)?;
+        let started = Instant::now();
+        for offset in [0, end] {
+            let client = client.clone();
+            calls.spawn(async move {
+                let fetch = client.raw().fetch(TOPIC, &FetchRequest::new(PARTITION, Offset(offset))).await;
+                let what = format!("fetch at {offset} through frontend {frontend}");
+                anyhow::Ok((0, probe::retryable_in_time(&what, started, fetch)?))
+            });
+        }
+        calls.spawn(async move {
+            let append = client.raw().append(TOPIC, PARTITION, probe::batch("uncertain")?).await;
+            let possible = append.as_ref().is_err_and(|error| error.side_effects() == SideEffects::Possible);
+            let what = format!("append through frontend {frontend}");
+            Ok((u64::from(possible), probe::retryable_in_time(&what, started, append)?))
+        });
+    }
+    let mut unknown = 0;
+    while let Some(call) = calls.join_next().await {
+        let (possible, line) = call??;
+        unknown += possible;
+        report.say(line);
+    }
+    Ok(unknown)
 }

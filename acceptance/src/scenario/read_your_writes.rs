@@ -29,7 +29,7 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     ));
 
     // Small runs must meet bad weather too.
-    let harder = u64::try_from((2_000 / sizes.rounds.max(1)).max(1))?;
+    let harder = u64::try_from((1_000 / sizes.rounds.max(1)).max(1))?;
     let weather = Arc::new(Weather::new(sizes.seed, DELAYS * harder, LONGEST_DELAY, CUTS * harder));
     let mut proxies = Vec::new();
     for node in &cluster.nodes {
