@@ -7,6 +7,7 @@ mod minority;
 mod probe;
 mod read_your_writes;
 mod restart_all;
+mod rolling_restart;
 mod stale_leader;
 
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub enum Scenario {
     Idle,
     /// Every process is killed at once while flights are written.
     RestartAll,
+    /// Every process is restarted in order while flights are written.
+    RollingRestart,
 }
 
 /// The sizes of a scenario.
@@ -63,7 +66,7 @@ impl Scenario {
     /// How many rounds prove something.
     pub fn rounds(self) -> usize {
         match self {
-            Self::Flights | Self::Failover | Self::Minority => 1,
+            Self::Flights | Self::Failover | Self::Minority | Self::RollingRestart => 1,
             Self::StaleLeader => 200,
             Self::ReadYourWrites => 10_000,
             Self::Idle => 60,
@@ -84,6 +87,7 @@ impl Scenario {
             Self::ReadYourWrites => Box::pin(read_your_writes::run(sizes)).await,
             Self::Idle => Box::pin(idle::run(sizes)).await,
             Self::RestartAll => Box::pin(restart_all::run(sizes)).await,
+            Self::RollingRestart => Box::pin(rolling_restart::run(sizes)).await,
         }
     }
 }

@@ -54,3 +54,8 @@ async fn an_idle_cluster_asks_nothing_of_the_object_store() -> Result<()> {
 async fn everything_acknowledged_survives_the_death_of_all_processes() -> Result<()> {
     passes(Scenario::RestartAll, 1).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_loses_nothing() -> Result<()> {
+    passes(Scenario::RollingRestart, 1).await
+}
