@@ -1,6 +1,7 @@
 //! Writing the flights and reading them back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -63,18 +64,24 @@ pub async fn write_fast(clients: &[Client], flights: &Arc<Flights>) -> Result<Le
 #[derive(Debug, Clone)]
 pub struct Progress {
     acknowledged: watch::Sender<usize>,
+    unknown: Arc<AtomicUsize>,
     all: usize,
 }
 
 impl Progress {
     /// Nothing is acknowledged yet.
     pub fn new(flights: &Flights) -> Self {
-        Self { acknowledged: watch::Sender::new(0), all: flights.0.len() }
+        Self { acknowledged: watch::Sender::new(0), unknown: Arc::default(), all: flights.0.len() }
     }
 
     /// Acknowledged lines.
     pub fn acknowledged(&self) -> usize {
         *self.acknowledged.borrow()
+    }
+
+    /// Requests without a known outcome so far.
+    pub fn unknown_requests(&self) -> usize {
+        self.unknown.load(Ordering::Relaxed)
     }
 
     /// Waits until so many hundredths of all lines are acknowledged.
@@ -103,8 +110,6 @@ impl Progress {
 pub struct Written {
     /// Every line is acknowledged.
     pub ledger: Ledger,
-    /// Requests without a known outcome; each was sent again.
-    pub unknown_requests: usize,
     /// Requests that were refused without side effects, beyond what the SDK repeats by itself; each was sent again.
     pub refused_requests: usize,
 }
@@ -129,17 +134,16 @@ pub async fn write_in_turn(
         writers.spawn(async move {
             let mut written = OfOneKey::default();
             for lines in lines.chunks(chunk) {
-                written.write(&producer, &flights, lines).await?;
+                written.write(&producer, &flights, lines, &progress.unknown).await?;
                 progress.acknowledged.send_modify(|now| *now += lines.len());
             }
             anyhow::Ok(written)
         });
     }
-    let mut all = Written { ledger: Ledger::new(flights), unknown_requests: 0, refused_requests: 0 };
+    let mut all = Written { ledger: Ledger::new(flights), refused_requests: 0 };
     while let Some(written) = writers.join_next().await {
-        let OfOneKey { sent, unknown_requests, refused_requests } = written??;
+        let OfOneKey { sent, refused_requests } = written??;
         sent.into_iter().for_each(|(line, sent)| all.ledger.0[line] = sent);
-        all.unknown_requests += unknown_requests;
         all.refused_requests += refused_requests;
     }
     Ok(all)
@@ -148,13 +152,18 @@ pub async fn write_in_turn(
 #[derive(Debug, Default)]
 struct OfOneKey {
     sent: Vec<(usize, Sent)>,
-    unknown_requests: usize,
     refused_requests: usize,
 }
 
 impl OfOneKey {
     /// Sends these lines as one request until it is acknowledged.
-    async fn write(&mut self, producer: &Producer, flights: &Flights, lines: &[usize]) -> Result<()> {
+    async fn write(
+        &mut self,
+        producer: &Producer,
+        flights: &Flights,
+        lines: &[usize],
+        unknown: &AtomicUsize,
+    ) -> Result<()> {
         let mut unknown_outcomes = 0;
         loop {
             let mut deliveries: Vec<Delivery> = Vec::with_capacity(lines.len());
@@ -180,7 +189,7 @@ impl OfOneKey {
             ensure!(error.retryable(), "not retryable: {:#}", anyhow::Error::from(error));
             if error.side_effects() == SideEffects::Possible {
                 unknown_outcomes += 1;
-                self.unknown_requests += 1;
+                unknown.fetch_add(1, Ordering::Relaxed);
             } else {
                 self.refused_requests += 1;
             }

@@ -23,13 +23,18 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     let writing = traffic::write_in_turn(&clients, &sizes.flights, sizes.chunk, &progress);
     let faults = async {
         lose_the_leader(&mut cluster, &progress, &mut report).await?;
+        let leader = progress.unknown_requests();
         lose_a_frontend(&mut cluster, &progress, &mut report).await?;
-        lose_a_disk(&mut cluster, &progress, &mut report).await
+        let frontend = progress.unknown_requests() - leader;
+        lose_a_disk(&mut cluster, &progress, &mut report).await?;
+        anyhow::Ok([leader, frontend])
     };
-    let (written, ()) = tokio::try_join!(writing, faults)?;
+    let (written, [leader, frontend]) = tokio::try_join!(writing, faults)?;
+    let disk = progress.unknown_requests() - leader - frontend;
     report.say(format!(
-        "{} requests had an unknown outcome and {} were refused beyond the SDK's own retries; all were sent again",
-        written.unknown_requests, written.refused_requests
+        "requests of unknown outcome: {leader} while the leader was away, {frontend} around the death of the frontend, {disk} \
+         while there was no majority; all were sent again, and so were {} that were refused without side effects",
+        written.refused_requests
     ));
     let summary = sizes.check(&cluster, &written.ledger, &mut report).await?;
     ensure!(summary.acknowledged == sizes.flights.0.len(), "not all was acknowledged: {summary:?}");

@@ -33,7 +33,7 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     ensure!(summary.acknowledged == sizes.flights.0.len(), "not all was acknowledged: {summary:?}");
     report.say(format!(
         "{} requests with {} records had an unknown outcome and were sent again; {} of these records are stored twice",
-        written.unknown_requests, summary.unknown, summary.duplicates
+        progress.unknown_requests(), summary.unknown, summary.duplicates
     ));
     cluster.end()?;
     Ok(report)

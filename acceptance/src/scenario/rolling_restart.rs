@@ -38,7 +38,8 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     ensure!(summary.acknowledged == sizes.flights.0.len(), "not all was acknowledged: {summary:?}");
     report.say(format!(
         "{} requests had an unknown outcome and were sent again; {} records are stored twice for it",
-        written.unknown_requests, summary.duplicates
+        progress.unknown_requests(),
+        summary.duplicates
     ));
     cluster.end()?;
     Ok(report)
