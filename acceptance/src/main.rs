@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use carnax_acceptance::binaries::Binaries;
 use carnax_acceptance::flights::Flights;
 use carnax_acceptance::scenario::{Scenario, Sizes};
 use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the built binaries as a cluster on loopback, breaks it, and checks what the promises say.
 #[derive(Debug, Parser)]
@@ -49,6 +50,8 @@ async fn main() -> Result<()> {
         [] => Scenario::value_variants(),
         named => named,
     };
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     for scenario in scenarios {
         let sizes = Sizes {
             binaries: binaries.clone(),
@@ -57,7 +60,12 @@ async fn main() -> Result<()> {
             chunk: arguments.chunk.max(1),
             seed: arguments.seed,
         };
-        let report = scenario.run(&sizes).await.with_context(|| format!("{scenario:?} failed"))?;
+        // When a signal ends the scenario, it is dropped, and with it all of its processes.
+        let report = tokio::select! {
+            report = scenario.run(&sizes) => report.with_context(|| format!("{scenario:?} failed"))?,
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("told to end"),
+        };
         write!(std::io::stdout(), "{report}").context("cannot print")?;
     }
     Ok(())
