@@ -8,6 +8,7 @@
 //! | `session_expired` on the first try | nothing was done: a new session is opened |
 //! | `session_expired` or `stale_incarnation` after an unknown try | the earlier try may have been done: unknown for good |
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,14 @@ impl Committer {
     /// Commits segments, at most for the deadline of the settings.
     ///
     /// Must not be dropped half-way: whether it was done would stay unknown, and the number would be used again.
-    pub(crate) async fn commit(&mut self, segments: Vec<SegmentCommit>) -> CommitEnd {
+    ///
+    /// The metadata core finds objects under the incarnation of the session: what was uploaded under another one must not
+    /// be committed in it, since nobody could read it.
+    pub(crate) async fn commit(
+        &mut self,
+        uploaded_under: &BTreeSet<Incarnation>,
+        segments: Vec<SegmentCommit>,
+    ) -> CommitEnd {
         let started = Instant::now();
         let end = started + self.context.settings.commit_deadline;
         let mut back_off = BackOff::new(2);
@@ -93,6 +101,12 @@ impl Committer {
                 return CommitEnd::NotDone(problem);
             }
             let Some(session) = self.session else { continue };
+            if uploaded_under.iter().any(|incarnation| *incarnation != session.incarnation) {
+                return self.finish(CommitEnd::NotDone(Problem::new(
+                    ErrorCode::StaleIncarnation,
+                    "the cluster was restored after the records were uploaded",
+                )));
+            }
             let verdict = self.try_commit(session, segments.clone(), end, &mut may_be_done).await;
             let error = match verdict {
                 Verdict::End(outcome) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
+use carnax_core::id::Incarnation;
 use carnax_core::limits;
 use carnax_core::metadata::{SegmentCommit, SegmentOutcome};
 use carnax_core::problem::Problem;
@@ -209,7 +210,8 @@ impl Line {
         }
         self.session_work = Some(Box::pin(async move {
             let commits = batch.iter().filter_map(Travelling::commit).collect();
-            let end = committer.commit(commits).await;
+            let uploaded_under = batch.iter().filter_map(Travelling::uploaded_under).collect();
+            let end = committer.commit(&uploaded_under, commits).await;
             (committer, SessionWork::Committed(batch, end))
         }));
     }
@@ -315,6 +317,11 @@ impl Travelling {
             size: uploaded.object.payload.length(),
             units: uploaded.object.units.clone(),
         })
+    }
+
+    fn uploaded_under(&self) -> Option<Incarnation> {
+        let Stage::Uploaded(uploaded) = &self.stage else { return None };
+        Some(uploaded.key.incarnation)
     }
 
     fn decided(self, units: Vec<carnax_core::metadata::UnitOutcome>, context: &AppendContext) {

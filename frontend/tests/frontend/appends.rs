@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
+use carnax_core::id::Incarnation;
 use carnax_core::record::Batch;
 use carnax_object_store::{Failure, Fault, Verb};
 use http::StatusCode;
@@ -76,6 +77,23 @@ async fn a_commit_that_is_given_up_is_unknown_and_its_session_is_abandoned() {
     until("the script is used up", async || frontend.append("t", "c").await.is_ok()).await;
     assert_ne!(frontend.metadata.commits().last().unwrap().0, abandoned);
     assert_eq!(frontend.values("t").await, ["a", "b", "c"], "it had been done, once");
+    frontend.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_uploaded_before_a_restore_is_not_committed_after_it() {
+    let frontend = start_with(|settings| settings.append.commit_deadline = Duration::from_millis(700)).await;
+    frontend.create("t", 1).await;
+    frontend.append("t", "a").await.unwrap();
+    frontend.metadata.script([CommitFault::LoseRequest; 40]);
+    frontend.append("t", "b").await.unwrap_err().problem("outcome_unknown");
+    frontend.metadata.restore(Incarnation(2));
+    frontend.create("t", 1).await;
+    // Its object lies under the earlier incarnation: a manifest of the later one would name an object that is not there.
+    let refused = frontend.append("t", "c").await.unwrap_err();
+    assert_eq!(refused.json()["side_effects"], "none", "{refused:?}");
+    until("the incarnation is known", async || frontend.append("t", "d").await.is_ok()).await;
+    assert_eq!(frontend.values("t").await, ["d"]);
     frontend.stop().await;
 }
 

@@ -62,16 +62,7 @@ impl FakeMetadata {
         });
         let listener = TcpNetwork.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_address().unwrap().to_string();
-        let bootstrap = Command::Bootstrap {
-            cluster: ClusterId::from_bytes([1; 16]),
-            incarnation: Incarnation(1),
-            voters_wanted: 1,
-            address: address.clone(),
-            disk: 1,
-        };
-        inner.apply(bootstrap).unwrap();
-        let voters = Command::SetVoters { voters: vec![NodeId(1)] };
-        inner.apply(voters).unwrap();
+        inner.bootstrap(&address, Incarnation(1));
         tokio::spawn(serve(listener, router(&inner), pending()));
         Self { address, inner }
     }
@@ -108,6 +99,13 @@ impl FakeMetadata {
         self.inner.notices.lock().unwrap().receiver_count() > 0
     }
 
+    /// Begins anew under another incarnation, with nothing of what was before.
+    pub fn restore(&self, incarnation: Incarnation) {
+        self.inner.faults.lock().unwrap().clear();
+        self.inner.state().0 = State::default();
+        self.inner.bootstrap(&self.address, incarnation);
+    }
+
     /// Lets log time pass.
     pub fn pass(&self, time: Duration) {
         self.inner.state().2 += i64::try_from(time.as_millis()).unwrap();
@@ -117,6 +115,18 @@ impl FakeMetadata {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, (State, LogIndex, i64)> {
         self.state.lock().unwrap()
+    }
+
+    fn bootstrap(&self, address: &str, incarnation: Incarnation) {
+        let bootstrap = Command::Bootstrap {
+            cluster: ClusterId::from_bytes([1; 16]),
+            incarnation,
+            voters_wanted: 1,
+            address: address.to_owned(),
+            disk: 1,
+        };
+        self.apply(bootstrap).unwrap();
+        self.apply(Command::SetVoters { voters: vec![NodeId(1)] }).unwrap();
     }
 
     fn check(&self) -> Result<(), Problem> {
