@@ -64,7 +64,7 @@ impl Metrics {
             cache_hits: counter("carnax_frontend_cache_hits_total", "Ranges found in the read cache"),
             cache_misses: counter("carnax_frontend_cache_misses_total", "Ranges read from the object store"),
             cache_bytes: gauge("carnax_frontend_cache_bytes", "Bytes in the read cache"),
-            connections: gauge("carnax_frontend_connections_total", "Connections that are open"),
+            connections: gauge("carnax_frontend_connections", "Connections that are open"),
             problems: register(
                 &registry,
                 IntCounterVec::new(
