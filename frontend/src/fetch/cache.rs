@@ -213,7 +213,9 @@ impl ReadCache {
         let bytes = result?;
         let block_bytes = usize::try_from(BLOCK_BYTES).expect("a block fits into memory");
         for (number, at) in (first..behind).zip((0..bytes.len()).step_by(block_bytes)) {
-            let block = bytes.slice(at..(at + block_bytes).min(bytes.len()));
+            let block = &bytes[at..(at + block_bytes).min(bytes.len())];
+            // A part of a longer run would keep all of it in memory after its neighbours were evicted.
+            let block = if behind - first == 1 { bytes.clone() } else { Bytes::copy_from_slice(block) };
             self.insert((key, Some(number)), block);
         }
         Ok(bytes)
@@ -270,7 +272,8 @@ impl State {
     }
 }
 
-/// Puts `start .. end` of the object together; copies only if it lies in several pieces.
+/// Puts `start .. end` of the object together. Copies if it lies in several pieces, and if it is a small part of one:
+/// a fetch over many objects would else keep a block of each in memory for a few bytes.
 fn join(pieces: &[(u64, Bytes)], start: u64, end: u64) -> Bytes {
     let part = |at: u64, bytes: &Bytes, from: u64| {
         let index = |position: u64| usize::try_from(position - at).expect("positions lie in memory");
@@ -278,7 +281,8 @@ fn join(pieces: &[(u64, Bytes)], start: u64, end: u64) -> Bytes {
         bytes.slice(index(from)..index(stop.max(from)))
     };
     if let [(at, bytes)] = pieces {
-        return part(*at, bytes, start);
+        let wanted = part(*at, bytes, start);
+        return if wanted.len() < bytes.len() / 2 { Bytes::copy_from_slice(&wanted) } else { wanted };
     }
     let mut joined = BytesMut::with_capacity(usize::try_from(end - start).unwrap_or(0));
     for (at, bytes) in pieces {

@@ -66,3 +66,17 @@ async fn what_was_not_used_for_longest_goes_first() {
     cache.insert_object(key, object);
     assert!(cache.state().bytes <= 3 * BLOCK_BYTES, "an object that is too large is not kept");
 }
+
+#[tokio::test]
+async fn what_is_kept_or_handed_out_holds_no_more_memory_than_it_counts() {
+    let (cache, _, key, _) = cache(100 * BLOCK_BYTES).await;
+    let read = async |start: u64, length: u64| {
+        cache.read(key, SIZE, ByteRange { start, length }, ReaderKind::Tail).await.unwrap()
+    };
+    let inside = |part: &Bytes, whole: &Bytes| whole.as_ptr_range().contains(&part.as_ptr());
+    let run = read(0, 2 * BLOCK_BYTES).await;
+    let block = read(BLOCK_BYTES, BLOCK_BYTES).await;
+    assert!(!inside(&block, &run), "a block is evicted alone");
+    let few = read(BLOCK_BYTES + 5, 10).await;
+    assert!(!inside(&few, &block), "few bytes do not keep a block");
+}
