@@ -12,6 +12,8 @@ use crate::http::json_record::{Encoding, write_record};
 
 /// Beyond this, an answer in JSON ends inside a batch: records may be many times larger than the batch they came in.
 const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same for a piece of a stream: it waits, beyond the memory for fetches, until a slow client takes it.
+const EVENTS_BYTES_MAX: usize = 1024 * 1024;
 
 /// Records, written.
 #[derive(Debug)]
@@ -156,7 +158,7 @@ impl Fetched {
             out.extend_from_slice(format!("id: {}\ndata: ", id(Offset(offset.0 + 1))).as_bytes());
             write_record(&mut out, offset, record, encoding, partition)?;
             out.extend_from_slice(b"\n\n");
-            Ok(out.len() < JSON_BYTES_MAX)
+            Ok(out.len() < EVENTS_BYTES_MAX)
         })?;
         Ok(Written { body: out.into(), next_offset })
     }
