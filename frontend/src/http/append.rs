@@ -80,7 +80,7 @@ async fn append(
     let AppendQuery { encoding } = parameters::query(uri)?;
     let media_type = parameters::media_type(headers, http::header::CONTENT_TYPE);
     let copies = match media_type.as_str() {
-        content_type::JSON | content_type::NDJSON | "" => COPIES_OF_JSON,
+        content_type::JSON | content_type::NDJSON => COPIES_OF_JSON,
         content_type::BATCHES => 1,
         _ => return Err(unsupported(&media_type).into()),
     };

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use carnax_core::error_code::ErrorCode;
+use carnax_core::http::content_type;
 use carnax_core::problem::Problem;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::parameters;
 use crate::config::HttpSettings;
 
 /// Bytes of bodies that are not records.
@@ -40,10 +42,12 @@ pub(super) async fn read_body(
     })
 }
 
-/// Reads a small JSON document.
+/// Reads a small JSON document; no body is an empty one.
+///
+/// A body has to say that it is JSON: web pages of strangers may send anything else without being asked for leave.
 ///
 /// # Errors
-/// As [`read_body`], and `malformed` for anything that is not the document.
+/// As [`read_body`], `unsupported_media_type`, and `malformed` for anything that is not the document.
 pub(super) async fn read_document<T: serde::de::DeserializeOwned>(
     body: Body,
     headers: &HeaderMap,
@@ -51,6 +55,15 @@ pub(super) async fn read_document<T: serde::de::DeserializeOwned>(
     memory: &Arc<Semaphore>,
 ) -> Result<T, Problem> {
     let (bytes, _memory) = read_body(body, headers, SMALL_BODY_BYTES_MAX, settings, memory, 1).await?;
+    let media_type = parameters::media_type(headers, http::header::CONTENT_TYPE);
+    if !bytes.is_empty() && media_type != content_type::JSON {
+        let detail = format!(
+            "a request body here comes as {}, not {}",
+            content_type::JSON,
+            parameters::shown(&media_type)
+        );
+        return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
+    }
     let document = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
     serde_json::from_slice(document).map_err(|error| {
         Problem::new(ErrorCode::Malformed, format!("request body is not as expected: {error}"))

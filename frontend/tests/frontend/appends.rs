@@ -218,7 +218,7 @@ async fn stopping_finishes_what_was_accepted_and_ends() {
     let puts = frontend.store.calls(Verb::PutIfAbsent);
     frontend.store.script(Verb::PutIfAbsent, [Fault::delay(Duration::from_millis(1_500))]);
     let store = Arc::clone(&frontend.store);
-    let body = "POST /v1/topics/t/partitions/0/records HTTP/1.1\r\nhost: x\r\ncontent-length: 28\r\n\r\n{\"records\":[{\"value\":\"b\"}]} ";
+    let body = "POST /v1/topics/t/partitions/0/records HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 28\r\n\r\n{\"records\":[{\"value\":\"b\"}]} ";
     let mut connection = tokio::net::TcpStream::connect(&frontend.address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut connection, body.as_bytes()).await.unwrap();
     until("its upload begins", async || store.calls(Verb::PutIfAbsent) > puts).await;

@@ -23,6 +23,20 @@ async fn refused(frontend: &Frontend, path: &str, media_type: &str, body: impl I
 }
 
 #[tokio::test]
+async fn a_body_that_a_web_page_of_a_stranger_could_send_is_refused() {
+    let frontend = start().await;
+    frontend.create("t", 1).await;
+    for media_type in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+        let body = "{\"records\":[{\"value\":\"a\"}]}";
+        for path in [RECORDS, PARTITION] {
+            refused(&frontend, path, media_type, body, "unsupported_media_type").await;
+        }
+        refused(&frontend, "/v1/cluster/leader", media_type, "{}", "unsupported_media_type").await;
+    }
+    assert!(frontend.values("t").await.is_empty());
+}
+
+#[tokio::test]
 async fn wrong_json_is_refused_with_its_place() {
     let frontend = start().await;
     frontend.create("t", 2).await;
@@ -157,7 +171,9 @@ async fn wrong_routes_methods_and_parameters_are_problems() {
 async fn slow_bodies_and_half_closed_connections_end_and_nobody_else_notices() {
     let frontend = start_with(|settings| settings.http.body_timeout = Duration::from_millis(200)).await;
     frontend.create("t", 1).await;
-    let head = format!("POST {PARTITION} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{\"rec");
+    let head = format!(
+        "POST {PARTITION} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{\"rec"
+    );
     let mut slow = TcpStream::connect(&frontend.address).await.unwrap();
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut half_closed = TcpStream::connect(&frontend.address).await.unwrap();
@@ -191,7 +207,7 @@ async fn idle_connections_are_bounded_and_one_too_many_is_told_so() {
     }
     until("all places are taken", async || {
         let metrics = frontend.get("/metrics").await;
-        std::str::from_utf8(&metrics.body).unwrap().contains("carnax_frontend_connections_total 500")
+        std::str::from_utf8(&metrics.body).unwrap().contains("carnax_frontend_connections 500")
     })
     .await;
     let mut refused = TcpStream::connect(&frontend.address).await.unwrap();

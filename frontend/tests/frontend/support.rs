@@ -88,6 +88,7 @@ impl Frontend {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
+    /// A body is JSON unless a header says otherwise.
     pub async fn call(
         &self,
         method: &str,
@@ -99,7 +100,11 @@ impl Frontend {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(request.body(Full::new(body.into())).unwrap()).await
+        let body = body.into();
+        if !body.is_empty() && headers.iter().all(|(name, _)| *name != "content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        self.send(request.body(Full::new(body)).unwrap()).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
