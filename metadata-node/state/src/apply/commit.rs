@@ -52,11 +52,38 @@ impl State {
             return Err(Problem::new(ErrorCode::Unavailable, detail));
         }
         check_segment_count(segments, *number)?;
-        let outcomes =
-            segments.iter().map(|segment| self.commit_segment(at, *incarnation, segment)).collect();
+        let outcomes = self.commit_in_order(at, *incarnation, segments);
         let reply = Arc::new(SegmentsCommitted { log_time: at.time, applied: at.index, outcomes });
         self.sessions.record(*session, *number, &reply, at.time);
         Ok(reply)
+    }
+
+    /// A segment that is too old is uploaded again by its frontend, and so are those behind it: what was closed later must
+    /// not become part of the log first.
+    fn commit_in_order(
+        &mut self,
+        at: Moment,
+        incarnation: Incarnation,
+        segments: &[SegmentCommit],
+    ) -> Vec<SegmentOutcome> {
+        let mut outcomes = Vec::with_capacity(segments.len());
+        let mut stale = None;
+        for segment in segments {
+            let outcome = match stale {
+                None => self.commit_segment(at, incarnation, segment),
+                Some(before) => {
+                    let detail =
+                        format_args!("segment {before} before {} in its commit is stale", segment.segment);
+                    SegmentOutcome::Refused(Problem::new(ErrorCode::StaleSegment, detail))
+                }
+            };
+            if matches!(&outcome, SegmentOutcome::Refused(problem) if problem.code == ErrorCode::StaleSegment)
+            {
+                stale = stale.or(Some(segment.segment));
+            }
+            outcomes.push(outcome);
+        }
+        outcomes
     }
 
     fn commit_segment(

@@ -189,17 +189,27 @@ fn a_segment_is_refused_as_a_whole_when_its_time_is_stale_and_the_session_goes_o
         let id = carnax_core::id::SegmentId::from_parts(Timestamp::from_millis(START + time), random);
         segment(id, vec![slice(topic, 0, 0, 10, 1, 5)])
     };
-    let times = [-deadline - 1, -deadline, 0, ahead, ahead + 1];
-    let segments = times.iter().zip(1..).map(|(time, random)| at(*time, random)).collect();
-    let reply = cluster.commit(session, 1, segments).unwrap();
-    let decided: Vec<bool> =
-        reply.outcomes.iter().map(|outcome| matches!(outcome, SegmentOutcome::Decided(_))).collect();
-    assert_eq!(decided, [false, true, true, true, false]);
-    let SegmentOutcome::Refused(problem) = &reply.outcomes[0] else { unreachable!() };
-    assert_eq!(problem.code, ErrorCode::StaleSegment);
-    assert_eq!(cluster.plan("flights", 0, FetchFrom::Latest).unwrap().high_watermark, Offset(3));
-    let large = SegmentCommit { size: limits::SEGMENT_BYTES_MAX + 1, ..at(0, 9) };
-    let reply = cluster.commit(session, 2, vec![large]).unwrap();
+    let mut number = 0;
+    let mut decided = |cluster: &mut Cluster, times: &[i64]| -> Vec<bool> {
+        let segments = times.iter().zip(number * 10..).map(|(time, random)| at(*time, random)).collect();
+        number += 1;
+        let reply = cluster.commit(session, u64::try_from(number).unwrap(), segments).unwrap();
+        let stale = |outcome: &SegmentOutcome| match outcome {
+            SegmentOutcome::Refused(problem) => problem.code == ErrorCode::StaleSegment,
+            SegmentOutcome::Decided(_) => false,
+        };
+        reply.outcomes.iter().map(|outcome| !stale(outcome)).collect()
+    };
+    assert_eq!(decided(&mut cluster, &[-deadline, 0, ahead, ahead + 1]), [true, true, true, false]);
+    assert_eq!(decided(&mut cluster, &[-deadline - 1]), [false]);
+    assert_eq!(
+        decided(&mut cluster, &[0, -deadline - 1, 0, 0]),
+        [true, false, false, false],
+        "none overtakes"
+    );
+    assert_eq!(cluster.plan("flights", 0, FetchFrom::Latest).unwrap().high_watermark, Offset(4));
+    let large = SegmentCommit { size: limits::SEGMENT_BYTES_MAX + 1, ..at(0, 99) };
+    let reply = cluster.commit(session, 4, vec![large]).unwrap();
     assert!(
         matches!(&reply.outcomes[0], SegmentOutcome::Refused(problem) if problem.code == ErrorCode::TooLarge)
     );
