@@ -129,13 +129,14 @@ impl ReadCache {
         let end = range.end().filter(|end| *end <= size).ok_or_else(|| {
             ReadError::Store(ObjectStoreError::ShortRead { key: key.to_string(), range, size })
         })?;
-        let mut pieces = Vec::new();
-        for piece in self.pieces(key, size, range.start, end, kind) {
-            pieces.push(match piece {
-                Piece::There(at, bytes) => (at, bytes),
-                Piece::Coming(at, read) => (at, read.await?),
-            });
-        }
+        // All at once: a GET begins when somebody waits for it.
+        let pieces = self.pieces(key, size, range.start, end, kind).into_iter().map(|piece| async move {
+            match piece {
+                Piece::There(at, bytes) => Ok((at, bytes)),
+                Piece::Coming(at, read) => read.await.map(|bytes| (at, bytes)),
+            }
+        });
+        let pieces = futures::future::try_join_all(pieces).await?;
         Ok(join(&pieces, range.start, end))
     }
 
