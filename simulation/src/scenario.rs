@@ -123,7 +123,13 @@ impl fmt::Display for Scenario {
     }
 }
 
+/// Often the way back from a node to a frontend alone: a change is made and nobody hears of it.
 fn draw_partition(random: &mut SplitMix) -> Fault {
+    if random.chance(400) {
+        let (from, to) = (NODES[index(random, NODES.len())], FRONTENDS[index(random, FRONTENDS.len())]);
+        let lasts = random.between(Duration::from_millis(500), Duration::from_secs(5));
+        return Fault::Partition { from, to, one_way: true, lasts };
+    }
     let servers: Vec<&'static str> = NODES.into_iter().chain(FRONTENDS).chain(["bucket"]).collect();
     let from = servers[index(random, servers.len())];
     let others: Vec<&'static str> = servers.into_iter().filter(|server| *server != from).collect();

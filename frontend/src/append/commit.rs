@@ -153,7 +153,7 @@ impl Committer {
         if self.context.bugs.makes(DeliberateBug::TakeUnknownForFailure)
             && error.code().side_effects() == SideEffects::Possible
         {
-            self.session = Some(Session { next: next.next(), ..session });
+            self.session = None;
             return Verdict::End(CommitEnd::NotDone(Problem::new(ErrorCode::NoQuorum, &error)));
         }
         judge(error, may_be_done)
