@@ -132,6 +132,9 @@ pub struct HttpSettings {
     /// How long a request's body may take to arrive, in milliseconds.
     #[arg(long = "body-timeout-ms", env = "CARNAX_BODY_TIMEOUT_MS", value_name = "MS", default_value = "30000", value_parser = parse_millis)]
     pub body_timeout: Duration,
+    /// How long a client may take no bytes of an answer that waits for it, in milliseconds; silent streams may go on.
+    #[arg(long = "write-timeout-ms", env = "CARNAX_WRITE_TIMEOUT_MS", value_name = "MS", default_value = "30000", value_parser = parse_millis)]
+    pub write_timeout: Duration,
     /// How long requests in progress may take once the frontend is told to stop, in milliseconds.
     #[arg(long = "drain-ms", env = "CARNAX_DRAIN_MS", value_name = "MS", default_value = "30000", value_parser = parse_millis)]
     pub drain: Duration,

@@ -10,6 +10,7 @@ mod fetch;
 pub(crate) mod json_record;
 mod operations;
 mod parameters;
+mod patience;
 mod problem;
 pub(crate) mod server;
 mod topics;

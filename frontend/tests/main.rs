@@ -9,6 +9,7 @@ mod frontend {
 
     mod appends;
     mod bad_input;
+    mod connections;
     mod fetches;
     mod round_trips;
     mod streams;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::patience::Patience;
 use super::problem;
 use crate::config::HttpSettings;
 use crate::metrics::Metrics;
@@ -89,6 +90,8 @@ impl Server {
         let service = self.router.clone().map_request(|request: Request<Incoming>| request.map(Body::new));
         let service = TowerToHyperService::new(service);
         let builder = self.builder();
+        let HttpSettings { header_timeout, write_timeout, .. } = self.settings;
+        let connection = Patience::new(connection, header_timeout, write_timeout);
         let serving = builder.serve_connection(TokioIo::new(connection), service);
         let mut serving = std::pin::pin!(serving);
         let mut told = false;
