@@ -58,7 +58,7 @@ pub struct Settings {
 #[command(next_help_heading = "Append")]
 pub struct AppendSettings {
     /// Bytes at which a segment is closed.
-    #[arg(long, env = "CARNAX_SEGMENT_BYTES", value_name = "BYTES", default_value = "8MiB", value_parser = parse_bytes)]
+    #[arg(long, env = "CARNAX_SEGMENT_BYTES", value_name = "BYTES", default_value = "8MiB", value_parser = parse_segment_bytes)]
     pub segment_bytes: u64,
     /// How long a segment stays open, in milliseconds; 0 closes it as soon as it can be uploaded.
     #[arg(long = "linger-ms", env = "CARNAX_LINGER_MS", value_name = "MS", default_value = "250", value_parser = parse_millis)]
@@ -153,6 +153,11 @@ impl Settings {
         let defaults = Self::from_arg_matches(&matches).expect("defaults are valid");
         Self { metadata, object_store, ..defaults }
     }
+
+    /// The least memory for appends: JSON is held twice, as it came and as records.
+    pub(crate) fn append_memory_bytes_min(&self) -> u64 {
+        self.http.body_bytes_max.saturating_mul(2)
+    }
 }
 
 fn parse_millis(text: &str) -> Result<Duration, String> {
@@ -165,13 +170,17 @@ fn parse_count(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| "a whole number from 1 to 1000000".to_owned())
 }
 
+fn parse_segment_bytes(text: &str) -> Result<u64, String> {
+    parse_bytes_to(text, limits::SEGMENT_BYTES_MAX)
+}
+
 fn parse_body_bytes(text: &str) -> Result<u64, String> {
-    let limit = limits::REQUEST_BODY_BYTES_MAX as u64;
-    parse_bytes(text).and_then(
-        |bytes| {
-            if bytes <= limit { Ok(bytes) } else { Err(format!("at most {limit} bytes")) }
-        },
-    )
+    parse_bytes_to(text, limits::REQUEST_BODY_BYTES_MAX as u64)
+}
+
+fn parse_bytes_to(text: &str, limit: u64) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    if bytes <= limit { Ok(bytes) } else { Err(format!("at most {limit} bytes")) }
 }
 
 fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -201,6 +210,9 @@ mod tests {
         for wrong in ["", "x", "-1", "0", "99999999999999999999", "9999999GiB"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(parse_segment_bytes("256MiB"), Ok(limits::SEGMENT_BYTES_MAX));
+        assert_eq!(parse_segment_bytes("257MiB"), Err("at most 268435456 bytes".to_owned()));
+        assert!(settings.append.append_memory_bytes >= settings.append_memory_bytes_min());
     }
 
     #[test]

@@ -52,6 +52,14 @@ impl fmt::Debug for Components {
 /// Why a frontend cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The largest request would never find enough memory.
+    #[error("appends need memory for twice the largest request body, {least} bytes, and may take {bytes}")]
+    AppendMemory {
+        /// What appends may take.
+        bytes: u64,
+        /// What they need.
+        least: u64,
+    },
     /// The addresses of the metadata nodes are no addresses.
     #[error("metadata nodes are not named right")]
     Metadata(#[source] io::Error),
@@ -79,6 +87,10 @@ pub async fn run(
     listening: impl FnOnce(SocketAddr) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
+    let least = settings.append_memory_bytes_min();
+    if settings.append.append_memory_bytes < least {
+        return Err(RunError::AppendMemory { bytes: settings.append.append_memory_bytes, least });
+    }
     let listen_error = |source| RunError::Listen { address: settings.listen.clone(), source };
     let listener = components.network.listen(&settings.listen).await.map_err(listen_error)?;
     let address = listener.local_address().map_err(listen_error)?;

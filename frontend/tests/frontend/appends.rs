@@ -7,13 +7,17 @@ use std::time::Duration;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::Incarnation;
 use carnax_core::record::Batch;
-use carnax_object_store::{Failure, Fault, Verb};
+use carnax_frontend::{Components, RunError, Settings, run};
+use carnax_object_store::{Failure, Fault, MemoryStore, Verb};
+use carnax_platform::clock::SystemClock;
+use carnax_platform::entropy::SystemEntropy;
+use carnax_platform::network::TcpNetwork;
 use http::StatusCode;
 
 use super::fake_metadata::CommitFault;
 use super::support::{Answer, Frontend, start, start_with, until};
 
-fn at_once(settings: &mut carnax_frontend::Settings) {
+fn at_once(settings: &mut Settings) {
     settings.append.linger = Duration::ZERO;
 }
 
@@ -99,7 +103,7 @@ async fn what_was_uploaded_before_a_restore_is_not_committed_after_it() {
 
 #[tokio::test]
 async fn an_upload_that_misses_its_deadline_fails_everything_behind_it_without_side_effects() {
-    let change = |settings: &mut carnax_frontend::Settings| {
+    let change = |settings: &mut Settings| {
         at_once(settings);
         settings.append.upload_deadline = Duration::from_millis(400);
     };
@@ -195,7 +199,11 @@ async fn without_a_quorum_appends_and_fetches_fail_and_nothing_is_shown() {
 
 #[tokio::test]
 async fn overload_is_answered_and_passes() {
-    let frontend = Arc::new(start_with(|settings| settings.append.append_memory_bytes = 400).await);
+    let frontend = start_with(|settings| {
+        settings.append.append_memory_bytes = 400;
+        settings.http.body_bytes_max = 200;
+    });
+    let frontend = Arc::new(frontend.await);
     frontend.create("t", 1).await;
     frontend.append("t", "a").await.unwrap();
     frontend.store.script(Verb::PutIfAbsent, [Fault::delay(Duration::from_millis(500))]);
@@ -258,4 +266,18 @@ async fn a_client_that_hangs_up_loses_nothing_and_an_idle_frontend_leaves_the_st
     assert_eq!(empty.json()["records"].as_array().unwrap().len(), 0);
     assert_eq!(frontend.store.calls_total(), calls);
     frontend.stop().await;
+}
+
+#[tokio::test]
+async fn a_frontend_that_could_never_take_its_largest_request_does_not_start() {
+    let mut settings = Settings::new(vec!["127.0.0.1:1".to_owned()], "memory://test".parse().unwrap());
+    settings.append.append_memory_bytes = 2 * settings.http.body_bytes_max - 1;
+    let components = Components {
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        network: Arc::new(TcpNetwork),
+        object_store: Arc::new(MemoryStore::new()),
+    };
+    let started = run(settings, components, |_| panic!("it listens"), std::future::pending()).await;
+    assert!(matches!(started, Err(RunError::AppendMemory { least: 33_554_432, .. })), "{started:?}");
 }
