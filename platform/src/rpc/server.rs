@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +13,6 @@ use carnax_core::metadata::{Call, StreamCall};
 use carnax_core::problem::Problem;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
@@ -146,7 +144,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let connections = futures::stream::unfold(listener, |mut listener: Box<dyn Listener>| async move {
-        let accepted = listener.accept().await.map(|(connection, _)| Incoming(connection));
+        let accepted = listener.accept().await.map(|(connection, _)| connection);
         if let Err(error) = &accepted {
             // Out of file descriptors, most likely: give connections a moment to end instead of spinning.
             tracing::warn!(%error, "a connection could not be accepted");
@@ -221,35 +219,8 @@ impl tower::Service<http::Request<Body>> for Service {
     }
 }
 
-/// A connection as tonic wants it.
-struct Incoming(Connection);
-
-impl Connected for Incoming {
+impl Connected for Connection {
     type ConnectInfo = ();
 
     fn connect_info(&self) {}
-}
-
-impl AsyncRead for Incoming {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Incoming {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }
