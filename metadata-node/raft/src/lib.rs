@@ -27,7 +27,7 @@ mod status;
 mod tasks;
 mod types;
 
-pub use log_store::{DiskIdentity, DiskIdentityError, MemoryDisk, OpenLogError};
+pub use log_store::{MemoryDisk, OpenLogError};
 pub use network::PeerClock;
 pub use node::{OpenError, RaftNode};
 pub use proposer::Applied;

@@ -11,7 +11,6 @@
 //! write or fsync nothing is written any more, since what the disk holds is unknown until the log is opened again.
 
 mod disk;
-mod disk_id;
 mod flushes;
 mod memory;
 mod record;
@@ -20,7 +19,6 @@ mod tests;
 
 pub(crate) use disk::DiskLog;
 pub use disk::OpenLogError;
-pub use disk_id::{DiskIdentity, DiskIdentityError};
 pub(crate) use flushes::Flushes;
 pub use memory::MemoryDisk;
 pub(crate) use memory::MemoryLog;

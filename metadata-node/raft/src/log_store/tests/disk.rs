@@ -7,10 +7,6 @@ use std::process::Command;
 
 use super::*;
 use crate::OpenLogError;
-use carnax_core::id::NodeId;
-use carnax_platform::entropy::SystemEntropy;
-
-use crate::log_store::{DiskIdentity, DiskIdentityError};
 
 const BYTES: usize = 700;
 /// Set for the child process that runs into a full disk.
@@ -165,22 +161,4 @@ async fn fill(directory: &Path) {
     }
     assert!(log.save_vote(&vote(9)).await.is_err(), "a log that failed takes no vote");
     fs::write(directory.join("acknowledged"), acknowledged.to_string()).unwrap();
-}
-
-#[test]
-fn an_emptied_disk_is_not_taken_for_the_node_it_was() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut disk = DiskIdentity::open(directory.path(), &SystemEntropy).unwrap();
-    assert!(matches!(disk.expect(NodeId(4)), Err(DiskIdentityError::OtherNode { found: None, .. })));
-    disk.assign(NodeId(4)).unwrap();
-    assert!(disk.assign(NodeId(5)).is_err(), "a disk is one node's for ever");
-
-    let again = DiskIdentity::open(directory.path(), &SystemEntropy).unwrap();
-    assert_eq!(again, disk);
-    again.expect(NodeId(4)).unwrap();
-
-    fs::remove_file(directory.path().join("disk-id")).unwrap();
-    let emptied = DiskIdentity::open(directory.path(), &SystemEntropy).unwrap();
-    assert_ne!(emptied.disk(), disk.disk());
-    assert!(emptied.expect(NodeId(4)).unwrap_err().to_string().contains("must join as a new node"));
 }
