@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use carnax_core::error_code::ErrorCode;
@@ -35,8 +36,7 @@ pub(crate) struct TestNode {
 impl TestCluster {
     /// Nodes that form a new cluster; none runs yet.
     pub(crate) fn new(count: usize) -> Self {
-        let addresses: Vec<String> =
-            free_ports(count).into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let addresses: Vec<String> = (0..count).map(|_| free_address()).collect();
         let node = |address: &String| TestNode {
             address: address.clone(),
             dir: tempfile::tempdir().unwrap(),
@@ -159,7 +159,15 @@ impl TestCluster {
     }
 }
 
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+/// A free address that nobody takes while its node is down: outside the range from which the system gives ports to
+/// outgoing connections.
+fn free_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+        let address = format!("127.0.0.1:{}", 27_000 + number % 5_000);
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }

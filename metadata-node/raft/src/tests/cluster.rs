@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Rack {
 
     /// Starts a node on its disk.
     pub(super) async fn start(&self, node: u64) -> TestNode {
-        self.start_at(node, "127.0.0.1:0").await
+        self.start_at(node, &free_address()).await
     }
 
     /// Starts a node where it was before: peers know its address.
@@ -279,5 +279,18 @@ impl Listener for Socket {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.inner.local_address()
+    }
+}
+
+/// A free address that nobody takes while its node is down: outside the range from which the system gives ports to
+/// outgoing connections.
+fn free_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+        let address = format!("127.0.0.1:{}", 21_000 + number % 5_000);
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
     }
 }
