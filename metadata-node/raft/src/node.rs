@@ -128,8 +128,8 @@ impl RaftNode {
             watches: watches.clone(),
         };
         let until_stopped = |stop: &CancellationToken| stop.clone().cancelled_owned();
-        tasks.spawn(propose);
-        tasks.spawn(read);
+        tasks.spawn(tasks::vital("proposer", propose, fatal.clone()));
+        tasks.spawn(tasks::vital("reader", read, fatal.clone()));
         let (bounds, floor) = (settings.clone(), connections.floor.clone());
         let snapshot_ends = move |index| floor.set(bounds.floor(index));
         tasks.spawn(tasks::leadership(raft.clone(), leadership, fatal.clone(), snapshot_ends, stop.clone()));
@@ -278,6 +278,12 @@ impl RaftNode {
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
+    }
+
+    /// Makes the core of openraft panic, as its own bugs would.
+    #[cfg(test)]
+    pub(crate) async fn panic_core(&self) {
+        self.0.raft.external_request(|_| panic!("as the test wants it")).await.unwrap();
     }
 
     fn is_member(&self) -> bool {

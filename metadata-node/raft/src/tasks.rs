@@ -1,7 +1,9 @@
 //! What a node does beside answering: snapshots when the log has grown, and a watch over its disk.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,11 +59,27 @@ pub(crate) async fn leadership(
             }
             return;
         }
-        tokio::select! {
+        let changed = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            changed = metrics.changed() => if changed.is_err() { return },
+            changed = metrics.changed() => changed,
+        };
+        if changed.is_err() {
+            // openraft says why it stops, unless it panics: then it is just gone.
+            fatal.send_replace(Some("the core of Raft has panicked".to_owned()));
+            return;
         }
+    }
+}
+
+/// Does work without which the node is of no use; if it panics, the node says that it cannot go on.
+pub(crate) async fn vital(
+    what: &'static str,
+    work: impl Future<Output = ()> + Send,
+    fatal: watch::Sender<Option<String>>,
+) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        fatal.send_replace(Some(format!("the {what} has panicked")));
     }
 }
 

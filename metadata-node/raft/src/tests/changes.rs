@@ -83,6 +83,15 @@ async fn a_node_whose_disk_fails_says_so_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_core_panics_says_so() {
+    let rack = Rack::new();
+    let node = rack.start(1).await;
+    node.raft.panic_core().await;
+    let reason = tokio::time::timeout(DEADLINE * 5, node.raft.fatal()).await.unwrap();
+    assert!(reason.contains("panicked"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_the_crash_of_all_disks_at_once() {
     let rack = Rack::in_memory();
     let mut nodes = rack.cluster().await;
