@@ -23,7 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use carnax_metadata_state::State;
 
-pub(crate) use incoming::Incoming;
+pub(crate) use incoming::{Incoming, Temporary};
 
 use crate::log_store::MemoryDisk;
 use crate::types::{SnapshotMeta, invalid_data};
@@ -34,7 +34,12 @@ const TEMPORARY_SUFFIX: &str = ".partial";
 /// A snapshot's bytes, which stay readable when a newer snapshot replaces it.
 #[derive(Debug, Clone)]
 pub(crate) enum SnapshotData {
-    File { file: Arc<File>, path: PathBuf },
+    File {
+        file: Arc<File>,
+        path: PathBuf,
+        /// Keeps a file that has just arrived until it is installed, even if its sender hangs up meanwhile.
+        _arrived: Option<Arc<Temporary>>,
+    },
     Memory(Bytes),
 }
 
@@ -147,8 +152,8 @@ impl SnapshotStore {
                 let directory = directory.clone();
                 blocking(move || {
                     let state = check(&meta, &data)?;
-                    let SnapshotData::File { path, .. } = data else { return Err(mixed()) };
-                    Ok((state, keep(&directory, &path, &meta)?))
+                    let SnapshotData::File { path, .. } = &data else { return Err(mixed()) };
+                    Ok((state, keep(&directory, path, &meta)?))
                 })
                 .await
             }
@@ -195,7 +200,7 @@ fn keep(directory: &Path, temporary: &Path, meta: &SnapshotMeta) -> io::Result<S
 }
 
 fn open_file(path: PathBuf) -> io::Result<SnapshotData> {
-    Ok(SnapshotData::File { file: Arc::new(File::open(&path)?), path })
+    Ok(SnapshotData::File { file: Arc::new(File::open(&path)?), path, _arrived: None })
 }
 
 fn newest(directory: &Path) -> io::Result<Option<PathBuf>> {
@@ -248,6 +253,14 @@ mod tests {
         let mut chunk = first.chunk(0, 8).await.unwrap();
         assert_eq!(chunk.split_to(8), "CNXSNAP1", "one that is being sent stays readable");
 
+        let mut whole = Vec::new();
+        frame::write(&mut whole, &meta(10), &State::default()).unwrap();
+        let mut incoming = store.receive().await.unwrap();
+        incoming.write(Bytes::from(whole)).await.unwrap();
+        let data = incoming.finish().await.unwrap();
+        drop(incoming);
+        store.install(meta(10), data).await.expect("installed although the leader has hung up meanwhile");
+
         let mut incoming = store.receive().await.unwrap();
         incoming.write(Bytes::from_static(b"half")).await.unwrap();
         let half = incoming.finish().await.unwrap();
@@ -255,7 +268,7 @@ mod tests {
         std::mem::forget(incoming);
 
         let store = SnapshotStore::open(directory.path().to_owned()).unwrap();
-        assert_eq!(store.load().unwrap().unwrap().0, meta(9));
+        assert_eq!(store.load().unwrap().unwrap().0, meta(10));
         assert_eq!(files(directory.path()).unwrap().len(), 1);
     }
 }

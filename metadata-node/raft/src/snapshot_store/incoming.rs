@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,11 +16,11 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// Takes chunks in order; what was taken is thrown away unless it is finished.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    File { file: Arc<File>, path: Temporary },
+    File { file: Arc<File>, path: Arc<Temporary> },
     Memory(BytesMut),
 }
 
-/// A file that goes when its owner does. Once it was renamed there is nothing left to remove.
+/// A file that goes when its last owner does. Once it was renamed there is nothing left to remove.
 #[derive(Debug)]
 pub(crate) struct Temporary(PathBuf);
 
@@ -37,7 +37,7 @@ impl Incoming {
 
     pub(super) async fn file(directory: PathBuf) -> io::Result<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = Temporary(directory.join(format!("incoming-{number}{TEMPORARY_SUFFIX}")));
+        let path = Arc::new(Temporary(directory.join(format!("incoming-{number}{TEMPORARY_SUFFIX}"))));
         blocking(move || Ok(Self::File { file: Arc::new(File::create(&path.0)?), path })).await
     }
 
@@ -55,13 +55,15 @@ impl Incoming {
         }
     }
 
-    /// Fsyncs what arrived. The file lives until it is installed or `self` is dropped.
+    /// Fsyncs what arrived. The file lives until it is installed or what is given here and `self` are dropped.
     pub(crate) async fn finish(&mut self) -> io::Result<SnapshotData> {
         match self {
             Self::Memory(bytes) => Ok(SnapshotData::Memory(bytes.split().freeze())),
             Self::File { file, path } => {
-                let (file, path): (_, &Path) = (Arc::clone(file), &path.0);
-                let data = SnapshotData::File { file: Arc::clone(&file), path: path.to_owned() };
+                let file = Arc::clone(file);
+                let arrived = Some(Arc::clone(path));
+                let data =
+                    SnapshotData::File { file: Arc::clone(&file), path: path.0.clone(), _arrived: arrived };
                 blocking(move || file.sync_all()).await?;
                 Ok(data)
             }
