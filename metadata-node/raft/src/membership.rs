@@ -1,4 +1,8 @@
 //! Changes of the membership: one at a time, from a known state, verified afterwards.
+//!
+//! A change of the voters is two entries: the old and the new voters together, then the new ones alone. openraft writes the
+//! second one only for a caller that waits, so a caller that goes away in between, or a leader that dies, leaves a cluster that
+//! needs both majorities and takes no other change. [`finish`] ends that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +14,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::{ChangeMembers, Precondition, RaftMetrics};
+use tokio::sync::Semaphore;
 
 use crate::read::{no_leader, not_leader};
 use crate::status::matched;
@@ -20,9 +25,20 @@ const LAG_MAX: u64 = 1_000;
 
 type Change = ChangeMembers<u64, Peer>;
 
+/// Whose turn it is to change the membership: one caller's on this node. Given up by a caller that goes away.
+#[derive(Debug)]
+pub(crate) struct Turn(Semaphore);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Semaphore::new(1))
+    }
+}
+
 /// Lets a node in without a vote. Idempotent.
 pub(crate) async fn add_learner(
     raft: &Raft,
+    turn: &Turn,
     node: NodeId,
     address: &str,
     deadline: Duration,
@@ -35,11 +51,16 @@ pub(crate) async fn add_learner(
     } else {
         Change::AddNodes(BTreeMap::from([(node.0, peer.clone())]))
     };
-    apply(raft, change, known, deadline).await
+    apply(raft, turn, change, known, deadline).await
 }
 
 /// Gives a learner its vote, once it has nearly the whole log. Idempotent.
-pub(crate) async fn promote(raft: &Raft, node: NodeId, deadline: Duration) -> Result<(), Problem> {
+pub(crate) async fn promote(
+    raft: &Raft,
+    turn: &Turn,
+    node: NodeId,
+    deadline: Duration,
+) -> Result<(), Problem> {
     if current(raft).get_node(&node.0).is_none() {
         return Err(Problem::new(ErrorCode::NodeNotFound, format!("node {node} is not in the cluster")));
     }
@@ -52,11 +73,16 @@ pub(crate) async fn promote(raft: &Raft, node: NodeId, deadline: Duration) -> Re
         Problem::new(ErrorCode::Unavailable, format!("node {node} did not catch up within {deadline:?}"))
     })?;
     let votes = |members: &StoredMembership| members.voter_ids().any(|voter| voter == node.0);
-    apply(raft, Change::AddVoterIds(BTreeSet::from([node.0])), votes, deadline).await
+    apply(raft, turn, Change::AddVoterIds(BTreeSet::from([node.0])), votes, deadline).await
 }
 
 /// Takes a node out. Idempotent.
-pub(crate) async fn remove(raft: &Raft, node: NodeId, deadline: Duration) -> Result<(), Problem> {
+pub(crate) async fn remove(
+    raft: &Raft,
+    turn: &Turn,
+    node: NodeId,
+    deadline: Duration,
+) -> Result<(), Problem> {
     let gone = |members: &StoredMembership| members.get_node(&node.0).is_none();
     let members = current(raft);
     let votes = members.voter_ids().any(|voter| voter == node.0);
@@ -65,7 +91,7 @@ pub(crate) async fn remove(raft: &Raft, node: NodeId, deadline: Duration) -> Res
     }
     let id = BTreeSet::from([node.0]);
     let change = if votes { Change::RemoveVoters(id) } else { Change::RemoveNodes(id) };
-    apply(raft, change, gone, deadline).await
+    apply(raft, turn, change, gone, deadline).await
 }
 
 /// Hands leadership to a voter: to `to`, or to the one with the longest log.
@@ -104,21 +130,47 @@ fn current(raft: &Raft) -> StoredMembership {
     (*metrics.membership_config).clone()
 }
 
+/// Ends a change that was left between its two steps, if there is one and nobody works on it. Leader only.
+pub(crate) async fn finish(raft: &Raft, turn: &Turn, deadline: Duration) -> Result<(), Problem> {
+    let Ok(_turn) = turn.0.try_acquire() else { return Ok(()) };
+    let before = current(raft);
+    if !is_joint(&before) {
+        return Ok(());
+    }
+    tracing::warn!(membership = %before, "a change of the membership was left half-way: finishing it");
+    // A change to the voters that it already leads to.
+    let alone = |members: &StoredMembership| !is_joint(members);
+    commit(raft, &before, Change::AddVoterIds(BTreeSet::new()), alone, deadline).await
+}
+
 /// Makes a change, unless what is wanted is so already; refused if the membership changes in between.
 async fn apply(
     raft: &Raft,
+    turn: &Turn,
+    change: Change,
+    wanted: impl Fn(&StoredMembership) -> bool,
+    deadline: Duration,
+) -> Result<(), Problem> {
+    let under_way = || Problem::new(ErrorCode::Conflict, "another change of the membership is under way");
+    let _turn = turn.0.try_acquire().map_err(|_| under_way())?;
+    let before = current(raft);
+    if is_joint(&before) {
+        return Err(under_way());
+    }
+    if wanted(&before) {
+        return raft.as_leader().map(drop).map_err(|forward| not_leader(&forward));
+    }
+    commit(raft, &before, change, wanted, deadline).await
+}
+
+async fn commit(
+    raft: &Raft,
+    before: &StoredMembership,
     change: Change,
     wanted: impl Fn(&StoredMembership) -> bool,
     deadline: Duration,
 ) -> Result<(), Problem> {
     let leader = raft.as_leader().map_err(|forward| not_leader(&forward))?;
-    let before = current(raft);
-    if before.get_joint_config().len() > 1 {
-        return Err(Problem::new(ErrorCode::Conflict, "another change of the membership is under way"));
-    }
-    if wanted(&before) {
-        return Ok(());
-    }
     let preconditions = [
         Precondition::CommittedLeaderId { committed_leader_id: leader.to_committed_leader_id() },
         Precondition::LastMembershipLogId { last_membership_log_id: *before.log_id() },
@@ -127,12 +179,20 @@ async fn apply(
         tokio::time::timeout(deadline, raft.change_membership_if(change, false, preconditions)).await;
     match changed {
         Ok(Ok(response)) => verify(&response, wanted),
+        // The first step may have been taken, and then the second one will be.
+        Ok(Err(error)) if current(raft).log_id() != before.log_id() => {
+            Err(Problem::new(ErrorCode::OutcomeUnknown, error))
+        }
         Ok(Err(error)) => Err(refused(error)),
         Err(_) => Err(Problem::new(
             ErrorCode::OutcomeUnknown,
             format!("the membership did not change within {deadline:?}; it may still"),
         )),
     }
+}
+
+fn is_joint(members: &StoredMembership) -> bool {
+    members.get_joint_config().len() > 1
 }
 
 fn verify(
@@ -159,6 +219,19 @@ fn refused(error: RaftError<Types, ClientWriteError<Types>>) -> Problem {
         RaftError::APIError(error @ ClientWriteError::LogEntryDiscarded(_)) => {
             Problem::new(ErrorCode::OutcomeUnknown, error)
         }
-        RaftError::Fatal(fatal) => Problem::new(ErrorCode::Unavailable, fatal),
+        RaftError::Fatal(fatal) => Problem::new(ErrorCode::OutcomeUnknown, fatal),
     }
+}
+
+/// Takes the first step towards removing a voter, and no second one.
+#[cfg(test)]
+pub(crate) async fn half_remove(raft: &Raft, node: NodeId) {
+    use openraft::entry::RaftPayload as _;
+
+    let before = current(raft);
+    let old: BTreeSet<u64> = before.voter_ids().collect();
+    let new = old.iter().copied().filter(|voter| *voter != node.0).collect();
+    let nodes: BTreeMap<u64, Peer> = before.nodes().map(|(id, peer)| (*id, peer.clone())).collect();
+    let joint = openraft::Membership::new(vec![old, new], nodes).unwrap();
+    raft.append_membership(joint, crate::types::RaftPayload::blank(), []).await.unwrap();
 }

@@ -59,6 +59,7 @@ struct Inner {
     reader: Reader,
     leadership: watch::Receiver<Leadership>,
     fatal: watch::Receiver<Option<String>>,
+    turn: membership::Turn,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -122,6 +123,7 @@ impl RaftNode {
             reader,
             leadership: leadership.subscribe(),
             fatal: fatal.subscribe(),
+            turn: membership::Turn::default(),
             tasks: tasks.clone(),
             stop: stop.clone(),
             raft: raft.clone(),
@@ -220,7 +222,7 @@ impl RaftNode {
     /// # Errors
     /// `not_leader`, `no_quorum`, `conflict` (another change is under way), `outcome_unknown`.
     pub async fn add_learner(&self, node: NodeId, address: &str, deadline: Duration) -> Result<(), Problem> {
-        membership::add_learner(&self.0.raft, node, address, deadline).await
+        membership::add_learner(&self.0.raft, &self.0.turn, node, address, deadline).await
     }
 
     /// Waits until a learner has nearly the whole log and gives it a vote (leader only). Idempotent.
@@ -228,7 +230,7 @@ impl RaftNode {
     /// # Errors
     /// As [`add_learner`](Self::add_learner); `unavailable` if it does not catch up in time, `node_not_found`.
     pub async fn promote(&self, node: NodeId, deadline: Duration) -> Result<(), Problem> {
-        membership::promote(&self.0.raft, node, deadline).await
+        membership::promote(&self.0.raft, &self.0.turn, node, deadline).await
     }
 
     /// Takes a node out (leader only). Idempotent.
@@ -236,7 +238,16 @@ impl RaftNode {
     /// # Errors
     /// As [`add_learner`](Self::add_learner); `conflict` for the last voter.
     pub async fn remove(&self, node: NodeId, deadline: Duration) -> Result<(), Problem> {
-        membership::remove(&self.0.raft, node, deadline).await
+        membership::remove(&self.0.raft, &self.0.turn, node, deadline).await
+    }
+
+    /// Ends a change of the voters whose caller or leader went away between its two steps; does nothing if there is none, or
+    /// if somebody works on it (leader only).
+    ///
+    /// # Errors
+    /// As [`add_learner`](Self::add_learner).
+    pub async fn finish_change(&self, deadline: Duration) -> Result<(), Problem> {
+        membership::finish(&self.0.raft, &self.0.turn, deadline).await
     }
 
     /// Hands leadership to `to`, or to the voter with the longest log; says who leads then.
@@ -278,6 +289,12 @@ impl RaftNode {
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
+    }
+
+    /// Takes the first step towards removing a voter, and no second one.
+    #[cfg(test)]
+    pub(crate) async fn half_remove(&self, node: NodeId) {
+        membership::half_remove(&self.0.raft, node).await;
     }
 
     /// Makes the core of openraft panic, as its own bugs would.

@@ -48,6 +48,26 @@ async fn a_new_node_catches_up_by_snapshot_and_may_lead_when_an_old_one_is_remov
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_left_half_way_is_finished_by_the_next_leader() {
+    let rack = Rack::new();
+    let nodes = rack.cluster().await;
+    let old = leader(&nodes).await;
+    let mut others = nodes.iter().filter(|node| node.raft.id() != old.raft.id());
+    let (next, leaving) = (others.next().unwrap(), others.next().unwrap().raft.id());
+    old.raft.half_remove(leaving).await;
+    retry("leadership moves", || old.raft.transfer_leadership(Some(next.raft.id()), DEADLINE)).await;
+    wait_until("the next one leads", || next.raft.leadership().leads).await;
+
+    retry("it goes on", || next.propose("after")).await;
+    let stuck = next.raft.add_learner(NodeId(44), "127.0.0.1:1", DEADLINE).await.unwrap_err();
+    assert_eq!(stuck.code, ErrorCode::Conflict, "{stuck}");
+    retry("the change is finished", || next.raft.finish_change(DEADLINE)).await;
+    wait_until("it is known", || !next.raft.status().membership_changes).await;
+    assert!(next.raft.status().members.iter().all(|member| member.node != leaving), "it was to leave");
+    retry("another change is made", || next.raft.add_learner(NodeId(44), "127.0.0.1:1", DEADLINE)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_disk_hangs_hands_over_and_says_that_it_cannot_go_on() {
     let mut rack = Rack::in_memory();
     rack.adjust = |settings| settings.fsync_age_max = Duration::from_millis(400);
