@@ -71,13 +71,14 @@ impl Duties {
             return self.handle.raft().transfer_leadership(None, PROMOTION).await.map(drop);
         }
         self.finish_bootstrap().await?;
-        self.tell_own_address(&status).await?;
-        membership::record_voters(&self.handle).await?;
-        self.promote(&status.members, answer::status(&view.state).voters_wanted).await?;
+        // The last ones may wait for somebody else, so that they come last.
         if due(&view.state, self.stamper.stamp().log_time) {
             self.handle.propose(Command::ExpireSessions).await?;
         }
-        Ok(())
+        self.handle.raft().finish_change(membership::CHANGE).await?;
+        self.tell_own_address(&status).await?;
+        membership::record_voters(&self.handle).await?;
+        self.promote(&status.members, answer::status(&view.state).voters_wanted).await
     }
 
     async fn finish_bootstrap(&self) -> Result<(), Problem> {

@@ -16,7 +16,9 @@ use crate::cluster::node_status;
 use crate::handle::{Handle, no_such_node};
 
 /// How long one change of Raft's membership may take.
-const CHANGE: Duration = Duration::from_secs(7);
+pub(crate) const CHANGE: Duration = Duration::from_secs(7);
+/// A node that was heard within this time lives: some ten heartbeats.
+const ANSWERS: Duration = Duration::from_secs(2);
 
 /// Lets a disk in as a learner, or gives a learner its vote.
 pub(crate) async fn add(handle: &Handle, request: AddNode) -> Result<MembershipChanged, Problem> {
@@ -87,14 +89,21 @@ pub(crate) struct Promotion {
 /// The next learner that votes without an operator's word, if there is one: while fewer nodes vote than the bootstrap
 /// list asked for, or when a voter's address came back with another disk. That voter's old disk is gone for good, since
 /// its folder was emptied: it is removed as soon as its successor votes.
+///
+/// Only a node that answers may vote: of two voters of which one is dead, none can do anything. A learner that has died
+/// does not keep the others waiting either; the one that is nearest to the end of the log comes first.
 pub(crate) fn promotions(members: &[Member], voters_wanted: u32) -> Option<Promotion> {
+    let answers = |member: &Member| member.last_heard.is_some_and(|ago| ago <= ANSWERS);
     let voters = || members.iter().filter(|member| member.voter);
     let few = voters().count() < usize::try_from(voters_wanted).unwrap_or(usize::MAX);
-    members.iter().filter(|member| !member.voter).find_map(|learner| {
-        let same_place = |voter: &&Member| voter.address == learner.address;
-        let instead_of = voters().find(same_place).map(|voter| voter.node);
-        (few || instead_of.is_some()).then_some(Promotion { learner: learner.node, instead_of })
-    })
+    let learners = members.iter().filter(|member| !member.voter && answers(member));
+    let candidates = learners.filter_map(|learner| {
+        let lost = |voter: &&Member| voter.address == learner.address && !answers(voter);
+        let instead_of = voters().find(lost).map(|voter| voter.node);
+        let promotion = Promotion { learner: learner.node, instead_of };
+        (few || instead_of.is_some()).then_some((learner.matched, promotion))
+    });
+    candidates.max_by_key(|(matched, _)| *matched).map(|(_, promotion)| promotion)
 }
 
 async fn register(handle: &Handle, address: &str, disk: u128) -> Result<NodeId, Problem> {
@@ -144,25 +153,43 @@ fn leads(handle: &Handle) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
+    use carnax_core::id::LogIndex;
+
     use super::*;
 
     fn member(node: u64, address: &str, voter: bool) -> Member {
-        Member { node: NodeId(node), address: address.to_owned(), voter, matched: None, last_heard: None }
+        let (matched, last_heard) = (Some(LogIndex(100)), Some(Duration::from_millis(100)));
+        Member { node: NodeId(node), address: address.to_owned(), voter, matched, last_heard }
+    }
+
+    fn dead(node: u64, address: &str, voter: bool) -> Member {
+        Member { last_heard: Some(ANSWERS * 2), ..member(node, address, voter) }
+    }
+
+    fn promoted(members: &[Member], wanted: u32) -> Option<(u64, Option<u64>)> {
+        promotions(members, wanted).map(|found| (found.learner.0, found.instead_of.map(|node| node.0)))
     }
 
     #[test]
     fn learners_vote_by_themselves_only_in_place_of_a_wanted_or_lost_voter() {
-        let promoted = |members: &[Member], wanted| {
-            promotions(members, wanted).map(|found| (found.learner.0, found.instead_of.map(|node| node.0)))
-        };
-        let founding = [member(1, "a", true), member(5, "b", false), member(9, "c", false)];
+        let founding = [member(1, "a", true), member(5, "b", false)];
         assert_eq!(promoted(&founding, 3), Some((5, None)));
         assert_eq!(promoted(&founding, 1), None, "more than were asked for wait for an operator");
-        let wiped =
-            [member(1, "a", true), member(5, "b", true), member(9, "c", true), member(12, "b", false)];
+        let (a, b, c) = (member(1, "a", true), member(5, "b", true), member(9, "c", true));
+        let wiped = [a.clone(), dead(5, "b", true), c.clone(), member(12, "b", false)];
         assert_eq!(promoted(&wiped, 3), Some((12, Some(5))));
-        let extra =
-            [member(1, "a", true), member(5, "b", true), member(9, "c", true), member(12, "d", false)];
-        assert_eq!(promoted(&extra, 3), None);
+        let twice = [a.clone(), b.clone(), c.clone(), member(12, "b", false)];
+        assert_eq!(promoted(&twice, 3), None, "a voter that answers has not lost its disk");
+        assert_eq!(promoted(&[a, b, c, member(12, "d", false)], 3), None);
+    }
+
+    #[test]
+    fn a_learner_that_died_neither_votes_nor_keeps_others_waiting() {
+        let unheard = Member { last_heard: None, ..member(7, "c", false) };
+        let slow = Member { matched: Some(LogIndex(3)), ..member(8, "d", false) };
+        let founding = [member(1, "a", true), dead(5, "b", false), unheard, slow, member(9, "b", false)];
+        assert_eq!(promoted(&founding, 3), Some((9, None)));
+        assert_eq!(promoted(&founding[..4], 3), Some((8, None)));
+        assert_eq!(promoted(&founding[..3], 3), None);
     }
 }
