@@ -61,7 +61,7 @@ error_codes! {
     Unauthenticated = "unauthenticated", 401, false, None;
     /// The token does not allow this.
     Forbidden = "forbidden", 403, false, None;
-    /// A newer producer epoch or fencing token has taken over.
+    /// A newer epoch of the producer or member has taken over.
     Fenced = "fenced", 403, false, None;
     /// No such path in this API.
     RouteNotFound = "route_not_found", 404, false, None;
@@ -71,6 +71,10 @@ error_codes! {
     PartitionNotFound = "partition_not_found", 404, false, None;
     /// No metadata node of that id.
     NodeNotFound = "node_not_found", 404, false, None;
+    /// No group of that name.
+    GroupNotFound = "group_not_found", 404, false, None;
+    /// No such member of the group (any more): it left, or its session expired. Join again.
+    UnknownMember = "unknown_member", 404, false, None;
     /// The path exists, but not with this method.
     MethodNotAllowed = "method_not_allowed", 405, false, None;
     /// The request body took too long to arrive.
@@ -85,6 +89,10 @@ error_codes! {
     SequenceGap = "sequence_gap", 409, false, None;
     /// A producer that is not known (any more) and does not start at sequence 0.
     UnknownProducer = "unknown_producer", 409, false, None;
+    /// The partition belongs to another member of the group, or to none.
+    NotOwner = "not_owner", 409, false, None;
+    /// The group has members.
+    GroupNotEmpty = "group_not_empty", 409, false, None;
     /// The cluster is not in the state that the change presumes.
     Conflict = "conflict", 409, false, None;
     /// The offset lies below the log start.

@@ -2,7 +2,9 @@
 //!
 //! Records in JSON are the frontend's own business: the SDK speaks record batches.
 
+mod atomic;
 mod frame;
+mod group;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +17,18 @@ use crate::offset::Offset;
 use crate::time::Timestamp;
 use crate::topic::{ConfigEntries, TopicName};
 
+pub use atomic::{
+    AppendCondition, AppendGroupOffsets, AppendHead, AppendPart, AtomicAppendResponse, AtomicAppendResult,
+    EnvelopeError, FencedEpochResponse, FencingTokenResponse, KeptReplyResponse, OffsetMove,
+    ProducerResponse, RaiseEpochRequest, SetFencingTokenRequest, read_envelope, write_envelope,
+};
 pub use frame::{FrameError, PartitionFrame, read_frames, write_frame};
+pub use group::{
+    AlterSettingsRequest, AssignmentResponse, CommitOffsetsRequest, CommitOffsetsResponse,
+    DeletedGroupResponse, GroupOffsetResponse, GroupOffsetsResponse, GroupResponse, GroupsResponse,
+    HeartbeatRequest, JoinGroupRequest, LeftGroupResponse, MemberResponse, OffsetEntry, ResetOffset,
+    ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse,
+};
 
 /// Content types of requests and answers.
 pub mod content_type {
@@ -30,12 +43,25 @@ pub mod content_type {
     /// Record batches, untouched: concatenated for one partition; for a whole topic as
     /// [frames](super::PartitionFrame).
     pub const BATCHES: &str = "application/vnd.carnax.batches";
+    /// Record batches of several topics with conditions and group offsets, as
+    /// [`write_envelope`](super::write_envelope) puts them together.
+    pub const APPEND: &str = "application/vnd.carnax.append";
 }
 
 /// Headers of our own, in lower case.
 pub mod header {
     /// Identifies a request in logs; taken from the client or made by the frontend, and always answered.
     pub const REQUEST_ID: &str = "carnax-request-id";
+    /// Who sends, for deduplication: a producer id. The three headers after it go with it.
+    pub const PRODUCER_ID: &str = "carnax-producer-id";
+    /// The producer's epoch, from 0; absent: 0.
+    pub const PRODUCER_EPOCH: &str = "carnax-producer-epoch";
+    /// The request's sequence, from 0, up to 128 bits; always there with a producer id.
+    pub const SEQUENCE: &str = "carnax-sequence";
+    /// `contiguous` (default) or `increasing`.
+    pub const SEQUENCE_MODE: &str = "carnax-sequence-mode";
+    /// The key by which a request is told from its repeats; not together with a producer id.
+    pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
     /// The id that the client knows the topic by (request); the topic's id (answer).
     pub const TOPIC_ID: &str = "carnax-topic-id";
     /// The partition count by which a client routed keyed records.

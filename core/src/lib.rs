@@ -12,6 +12,7 @@ pub mod http;
 pub mod id;
 pub mod limits;
 pub mod metadata;
+pub mod name;
 pub mod object_key;
 pub mod offset;
 pub mod partitioner;

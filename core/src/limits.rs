@@ -71,6 +71,52 @@ pub const SESSION_EXPIRY: Duration = Duration::from_secs(60 * 60);
 /// Sessions of a cluster.
 pub const SESSIONS_MAX: usize = 100_000;
 
+/// Length of a group's name in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 249;
+/// Length of a member id in bytes.
+pub const MEMBER_ID_BYTES_MAX: usize = 128;
+/// Length of a producer id in bytes: room for the ARN of a queue and a message group.
+pub const PRODUCER_ID_BYTES_MAX: usize = 512;
+/// Length of an idempotency key in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Length of a principal's name in bytes.
+pub const PRINCIPAL_BYTES_MAX: usize = 256;
+/// Length of a fencing token in bytes.
+pub const FENCING_TOKEN_BYTES_MAX: usize = 64;
+
+/// How many of its last replies a producer can get again, offsets included. More requests than this in flight may be
+/// answered without offsets when they are repeated.
+pub const PRODUCER_REPLIES: usize = 8;
+/// Conditions of one append unit.
+pub const UNIT_CONDITIONS_MAX: usize = 1_000;
+/// Group offsets that move with one append unit, and those of one plain offset commit.
+pub const GROUP_COMMIT_OFFSETS_MAX: usize = 1_000;
+/// Length in bytes of what a client may say about a committed offset.
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
+/// Slices in the replies that producers and idempotency keys keep, over the whole cluster.
+pub const REMEMBERED_SLICES_MAX: u64 = 4_000_000;
+
+/// Groups of a cluster.
+pub const GROUPS_MAX: usize = 100_000;
+/// Members of one group.
+pub const GROUP_MEMBERS_MAX: usize = 1_000;
+/// Members of all groups.
+pub const MEMBERS_MAX: usize = 100_000;
+/// Topics and patterns in the subscription of one member.
+pub const SUBSCRIPTION_TOPICS_MAX: usize = 100;
+/// Partitions that the members of one group may be assigned.
+pub const GROUP_PARTITIONS_MAX: usize = 100_000;
+/// Committed offsets of all groups.
+pub const GROUP_OFFSETS_MAX: u64 = 10_000_000;
+/// The shortest session of a group member.
+pub const MEMBER_SESSION_MIN: Duration = Duration::from_secs(1);
+/// The session of a group member that does not say how long it wants it (Kafka's `session.timeout.ms`).
+pub const MEMBER_SESSION_DEFAULT: Duration = Duration::from_secs(45);
+/// The longest session of a group member.
+pub const MEMBER_SESSION_MAX: Duration = Duration::from_secs(30 * 60);
+/// The longest time between two heartbeats of a member; a third of its session if that is shorter.
+pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(3);
+
 /// Metadata nodes of a cluster, learners included.
 pub const NODES_MAX: usize = 64;
 /// Length in bytes of an address, and of the name of a frontend.
@@ -88,4 +134,7 @@ const _: () = {
     assert!(COMMIT_DEADLINE.as_secs() < SESSION_EXPIRY.as_secs());
     assert!(COMMIT_DEADLINE.as_secs() + CLOCK_AHEAD_MAX.as_secs() < ORPHAN_AGE.as_secs());
     assert!(TOPIC_PARTITIONS_MAX as usize <= PARTITIONS_MAX);
+    assert!(MEMBER_SESSION_MIN.as_secs() <= MEMBER_SESSION_DEFAULT.as_secs());
+    assert!(MEMBER_SESSION_DEFAULT.as_secs() <= MEMBER_SESSION_MAX.as_secs());
+    assert!(GROUP_MEMBERS_MAX <= MEMBERS_MAX);
 };

@@ -9,7 +9,11 @@
 mod admin;
 mod append;
 mod cluster;
+mod fencing;
 mod fetch;
+mod group;
+mod producer;
+mod settings;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,9 +31,18 @@ pub use cluster::{
     AddNode, ClusterStatus, DescribeCluster, MembershipChanged, NodeRole, NodeStatus, RemoveNode,
     TransferLeadership,
 };
+pub use fencing::{DescribeFencingToken, PartitionFence, SetFencingToken, TokenNow};
 pub use fetch::{
     CommitNotice, FetchFrom, FetchPlan, PartitionNotice, PlanFetch, PlannedSlice, TopicRef, WatchCommits,
 };
+pub use group::{
+    AssignedTopic, Assignor, CommitOffsets, CommittedNow, CommittedOffset, DeleteGroup, DeletedGroup,
+    DescribeGroup, FetchOffsets, GroupDescription, GroupPage, GroupPhase, GroupSummary, Heartbeat, JoinGroup,
+    LeaveGroup, LeftGroup, ListGroups, MemberAssignment, MemberDescription, OffsetCommit, OffsetPage,
+    OffsetsCommitted,
+};
+pub use producer::{DescribeProducer, FencedEpoch, KeptReply, ProducerDescription, RaiseProducerEpoch};
+pub use settings::{AlterSettings, ClusterSettings, DescribeSettings, InvalidSetting, SettingsDescription};
 
 /// A question with one answer.
 pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -66,6 +79,20 @@ calls! {
     ListTopics => TopicPage;
     TrimPartition => TrimmedPartition;
     PlanFetch => FetchPlan;
+    RaiseProducerEpoch => ProducerDescription;
+    DescribeProducer => ProducerDescription;
+    SetFencingToken => PartitionFence;
+    DescribeFencingToken => PartitionFence;
+    JoinGroup => MemberAssignment;
+    Heartbeat => MemberAssignment;
+    LeaveGroup => LeftGroup;
+    CommitOffsets => OffsetsCommitted;
+    FetchOffsets => OffsetPage;
+    DescribeGroup => GroupDescription;
+    ListGroups => GroupPage;
+    DeleteGroup => DeletedGroup;
+    AlterSettings => SettingsDescription;
+    DescribeSettings => SettingsDescription;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;
     RemoveNode => MembershipChanged;

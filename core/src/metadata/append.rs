@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{
     CommitNumber, Incarnation, LogIndex, PartitionIndex, SegmentId, SessionId, TopicId, TopicPartition,
 };
+use crate::name::{FencingToken, GroupName, IdempotencyKey, MemberId, ProducerId};
 use crate::offset::{ByteRange, Offset};
 use crate::problem::Problem;
 use crate::time::Timestamp;
@@ -57,7 +58,7 @@ pub struct SegmentCommit {
 /// An append unit: what is accepted as a whole or refused as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitCommit {
-    /// The unit's bytes, per partition, at most one entry a partition and sorted by (topic, partition).
+    /// The unit's bytes, per partition, at most one entry a partition and sorted by (topic, partition); at least one.
     pub slices: Vec<UnitSlice>,
     /// By how many partitions keyed records were routed; empty if nothing was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -104,7 +105,7 @@ pub struct Routing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerStamp {
     /// Chosen by the client.
-    pub producer: String,
+    pub producer: ProducerId,
     /// A higher epoch fences the lower ones.
     pub epoch: u32,
     /// 0, 1, 2 … in `contiguous` mode, any larger one in `increasing` mode.
@@ -129,8 +130,11 @@ pub enum SequenceMode {
 /// Deduplication by a key of the client's choice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyStamp {
-    /// The key, with the principal that it is scoped to.
-    pub key: String,
+    /// Who sent it: a key means something only to its principal. Empty for everybody, where there is no access control.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub principal: String,
+    /// Chosen by the client.
+    pub key: IdempotencyKey,
     /// Hash of the request.
     #[serde(with = "serde_bytes_16")]
     pub body_hash: [u8; 16],
@@ -152,17 +156,17 @@ pub enum ConditionKind {
     /// The next offset to be given out.
     ExpectedNextOffset(Offset),
     /// The fencing token.
-    FencingToken(String),
+    FencingToken(FencingToken),
 }
 
 /// Group offsets that move in the same command as an append.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupOffsets {
     /// The group.
-    pub group: String,
+    pub group: GroupName,
     /// The member that must own the partitions, with its epoch; none for callers that are no members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub member: Option<(String, u32)>,
+    pub member: Option<(MemberId, u32)>,
     /// The moves.
     pub offsets: Vec<GroupOffset>,
 }

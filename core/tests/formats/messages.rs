@@ -85,20 +85,24 @@ fn sessions_and_commits_are_understood_as_ever() {
         slices: vec![slice.clone()],
         routing: vec![Routing { topic: topic(), partition_count: 12 }],
         producer: Some(ProducerStamp {
-            producer: "p".to_owned(),
+            producer: "p".parse().unwrap(),
             epoch: 1,
             sequence: u128::MAX,
             mode: SequenceMode::Increasing,
             body_hash: [7; 16],
         }),
-        idempotency: Some(IdempotencyStamp { key: "k".to_owned(), body_hash: [8; 16] }),
+        idempotency: Some(IdempotencyStamp {
+            principal: String::new(),
+            key: "k".parse().unwrap(),
+            body_hash: [8; 16],
+        }),
         conditions: vec![
             Condition { on: on(), kind: ConditionKind::ExpectedNextOffset(Offset(41)) },
-            Condition { on: on(), kind: ConditionKind::FencingToken("t".to_owned()) },
+            Condition { on: on(), kind: ConditionKind::FencingToken("t".parse().unwrap()) },
         ],
         group: Some(GroupOffsets {
-            group: "g".to_owned(),
-            member: Some(("m".to_owned(), 5)),
+            group: "g".parse().unwrap(),
+            member: Some(("m".parse().unwrap(), 5)),
             offsets: vec![GroupOffset { on: on(), from: None, to: Offset(9) }],
         }),
     };

@@ -16,7 +16,14 @@ use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicName;
 
+mod group;
+mod producer;
+
 pub use crate::node::Node;
+pub use group::{
+    Session, describe_group, fetch_offsets, list_groups, member_assignment, must_confirm, sessions,
+};
+pub use producer::{describe_fencing_token, describe_producer, describe_settings};
 
 use crate::State;
 use crate::command::{Outcome, Reply};

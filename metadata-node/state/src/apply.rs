@@ -115,6 +115,15 @@ impl State {
                 self.segments.forget_old(at.time);
                 Ok(Reply::SessionsExpired { count: self.sessions.expire(at.time) })
             }
+            Command::RaiseProducerEpoch(_) | Command::SetFencingToken(_) | Command::AlterSettings(_) => {
+                Err(Problem::new(ErrorCode::Unavailable, "not there yet"))
+            }
+            Command::JoinGroup(_)
+            | Command::ConfirmAssignment(_)
+            | Command::LeaveGroup(_)
+            | Command::ExpireMembers { .. }
+            | Command::CommitOffsets(_)
+            | Command::DeleteGroup(_) => Err(Problem::new(ErrorCode::Unavailable, "not there yet")),
         }
     }
 

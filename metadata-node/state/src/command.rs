@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use carnax_core::id::{ClusterId, Incarnation, NodeId, TopicId};
 use carnax_core::metadata::{
-    AlterTopic, CommitSegments, CreateTopic, DeleteTopic, DeletedTopic, OpenSession, SegmentsCommitted,
-    SessionOpened, TopicDescription, TrimPartition, TrimmedPartition,
+    AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CreateTopic, DeleteGroup, DeleteTopic,
+    DeletedGroup, DeletedTopic, Heartbeat, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment,
+    OffsetsCommitted, OpenSession, PartitionFence, ProducerDescription, RaiseProducerEpoch,
+    SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription, TopicDescription, TrimPartition,
+    TrimmedPartition,
 };
+use carnax_core::name::{GroupName, MemberId};
 use carnax_core::problem::Problem;
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +70,31 @@ pub enum Command {
         /// All voters, in any order; every one must be registered.
         voters: Vec<NodeId>,
     },
-    /// The tick: drops sessions that were idle for too long. Proposed only when [`due`](crate::due) says so.
+    /// The tick: drops what log time has made old: sessions, producers, idempotency keys, groups without members.
+    /// Proposed only when [`due`](crate::due) says so.
     ExpireSessions,
+    /// Fences a producer's epoch. Level 2, as everything below.
+    RaiseProducerEpoch(RaiseProducerEpoch),
+    /// Sets or takes away the fencing token of a partition.
+    SetFencingToken(SetFencingToken),
+    /// Joins a group.
+    JoinGroup(JoinGroup),
+    /// A member has reached its assignment: what it had to let go of is free. Proposed by the leader from a heartbeat, only
+    /// when there is something to let go of.
+    ConfirmAssignment(Heartbeat),
+    /// Leaves a group.
+    LeaveGroup(LeaveGroup),
+    /// Takes out members whose sessions have expired at the leader; one whose epoch is another by now stays.
+    ExpireMembers {
+        /// Group, member, epoch.
+        members: Vec<(GroupName, MemberId, u32)>,
+    },
+    /// Commits offsets.
+    CommitOffsets(CommitOffsets),
+    /// Deletes a group without members.
+    DeleteGroup(DeleteGroup),
+    /// Changes the settings of the cluster.
+    AlterSettings(AlterSettings),
 }
 
 /// The answer to a command that was done: one variant for each command.
@@ -113,6 +140,27 @@ pub enum Reply {
         /// How many sessions were dropped.
         count: u64,
     },
+    /// To [`Command::RaiseProducerEpoch`].
+    ProducerEpochRaised(ProducerDescription),
+    /// To [`Command::SetFencingToken`].
+    FencingTokenSet(PartitionFence),
+    /// To [`Command::JoinGroup`].
+    GroupJoined(MemberAssignment),
+    /// To [`Command::ConfirmAssignment`].
+    AssignmentConfirmed(MemberAssignment),
+    /// To [`Command::LeaveGroup`].
+    GroupLeft(LeftGroup),
+    /// To [`Command::ExpireMembers`].
+    MembersExpired {
+        /// How many were taken out.
+        count: u64,
+    },
+    /// To [`Command::CommitOffsets`].
+    OffsetsCommitted(OffsetsCommitted),
+    /// To [`Command::DeleteGroup`].
+    GroupDeleted(DeletedGroup),
+    /// To [`Command::AlterSettings`].
+    SettingsAltered(SettingsDescription),
 }
 
 /// What became of a command: done, or refused without side effects.

@@ -26,7 +26,12 @@ pub struct FeatureLevel(pub u32);
 
 impl FeatureLevel {
     /// The highest level that this build applies.
-    pub const CURRENT: Self = Self(1);
+    ///
+    /// | level | brought |
+    /// |---|---|
+    /// | 1 | topics, segments, sessions, nodes |
+    /// | 2 | producers, idempotency keys, conditions, fencing tokens, groups, settings |
+    pub const CURRENT: Self = Self(2);
 }
 
 /// One Raft log entry: commands that the proposer grouped; each is decided on its own.

@@ -223,7 +223,11 @@ fn each_unit_is_decided_alone_and_a_refused_one_takes_no_offset() {
     let good = |start| unit(vec![slice(topic, 0, start, 10, 2, 5)]);
     let routed =
         |partition_count| UnitCommit { routing: vec![Routing { topic, partition_count }], ..good(20) };
-    let idempotent = carnax_core::metadata::IdempotencyStamp { key: "k".to_owned(), body_hash: [0; 16] };
+    let idempotent = carnax_core::metadata::IdempotencyStamp {
+        principal: String::new(),
+        key: "k".parse().unwrap(),
+        body_hash: [0; 16],
+    };
     let cases = vec![
         (good(0), None),
         (good(5), Some(ErrorCode::InvalidValue)),
