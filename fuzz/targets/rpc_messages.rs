@@ -4,10 +4,14 @@
 use std::fmt::Debug;
 
 use carnax_core::metadata::{
-    AddNode, AlterTopic, ClusterStatus, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DeletedTopic,
-    DescribeCluster, DescribeTopic, FetchPlan, ListTopics, MembershipChanged, OpenSession, PlanFetch,
-    RemoveNode, SegmentsCommitted, SessionOpened, TopicDescription, TopicPage, TransferLeadership,
-    TrimPartition, TrimmedPartition, WatchCommits,
+    AddNode, AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments,
+    CreateTopic, DeleteGroup, DeleteTopic, DeletedGroup, DeletedTopic, DescribeCluster, DescribeFencingToken,
+    DescribeGroup, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FetchPlan,
+    GroupDescription, GroupPage, Heartbeat, JoinGroup, LeaveGroup, LeftGroup, ListGroups, ListTopics,
+    MemberAssignment, MembershipChanged, OffsetPage, OffsetsCommitted, OpenSession, PartitionFence,
+    PlanFetch, ProducerDescription, RaiseProducerEpoch, RemoveNode, SegmentsCommitted, SessionOpened,
+    SetFencingToken, SettingsDescription, TopicDescription, TopicPage, TransferLeadership, TrimPartition,
+    TrimmedPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use libfuzzer_sys::fuzz_target;
@@ -33,6 +37,30 @@ fuzz_target!(|data: &[u8]| {
     decode::<FetchPlan>(data);
     decode::<WatchCommits>(data);
     decode::<CommitNotice>(data);
+    decode::<RaiseProducerEpoch>(data);
+    decode::<ProducerDescription>(data);
+    decode::<DescribeProducer>(data);
+    decode::<SetFencingToken>(data);
+    decode::<PartitionFence>(data);
+    decode::<DescribeFencingToken>(data);
+    decode::<JoinGroup>(data);
+    decode::<MemberAssignment>(data);
+    decode::<Heartbeat>(data);
+    decode::<LeaveGroup>(data);
+    decode::<LeftGroup>(data);
+    decode::<CommitOffsets>(data);
+    decode::<OffsetsCommitted>(data);
+    decode::<FetchOffsets>(data);
+    decode::<OffsetPage>(data);
+    decode::<DescribeGroup>(data);
+    decode::<GroupDescription>(data);
+    decode::<ListGroups>(data);
+    decode::<GroupPage>(data);
+    decode::<DeleteGroup>(data);
+    decode::<DeletedGroup>(data);
+    decode::<AlterSettings>(data);
+    decode::<DescribeSettings>(data);
+    decode::<SettingsDescription>(data);
     decode::<DescribeCluster>(data);
     decode::<ClusterStatus>(data);
     decode::<AddNode>(data);
