@@ -3,6 +3,9 @@
 //! Commands go through the log and are answered by the leader alone; queries are answered by any node from a state that
 //! holds everything acknowledged before they arrived. The handle makes what the state machine may not: new ids.
 
+mod groups;
+mod guarantees;
+
 use std::sync::Arc;
 
 use carnax_core::error_code::ErrorCode;
@@ -46,6 +49,7 @@ macro_rules! reply {
         }
     };
 }
+use reply;
 
 impl Handle {
     pub(crate) fn new(

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use carnax_core::metadata::{
-    AddNode, AlterTopic, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DescribeCluster,
-    DescribeTopic, ListTopics, OpenSession, PlanFetch, RemoveNode, TransferLeadership, TrimPartition,
-    WatchCommits,
+    AddNode, AlterSettings, AlterTopic, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
+    DeleteGroup, DeleteTopic, DescribeCluster, DescribeFencingToken, DescribeGroup, DescribeProducer,
+    DescribeSettings, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics,
+    OpenSession, PlanFetch, RaiseProducerEpoch, RemoveNode, SetFencingToken, TransferLeadership,
+    TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
@@ -21,6 +23,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
 pub(crate) fn router(handle: &Handle, shutdown: &CancellationToken) -> Router {
     let router = queries(Router::new(), handle, shutdown);
     let router = commands(router, handle);
+    let router = guarantees(router, handle);
+    let router = groups(router, handle);
     membership(router, handle)
 }
 
@@ -55,6 +59,26 @@ fn commands(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, AlterTopic, alter_topic);
     let router = unary!(router, handle, DeleteTopic, delete_topic);
     unary!(router, handle, TrimPartition, trim_partition)
+}
+
+fn guarantees(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, RaiseProducerEpoch, raise_producer_epoch);
+    let router = unary!(router, handle, DescribeProducer, describe_producer);
+    let router = unary!(router, handle, SetFencingToken, set_fencing_token);
+    let router = unary!(router, handle, DescribeFencingToken, describe_fencing_token);
+    let router = unary!(router, handle, AlterSettings, alter_settings);
+    unary!(router, handle, DescribeSettings, describe_settings)
+}
+
+fn groups(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, JoinGroup, join_group);
+    let router = unary!(router, handle, Heartbeat, heartbeat);
+    let router = unary!(router, handle, LeaveGroup, leave_group);
+    let router = unary!(router, handle, CommitOffsets, commit_offsets);
+    let router = unary!(router, handle, FetchOffsets, fetch_offsets);
+    let router = unary!(router, handle, DescribeGroup, describe_group);
+    let router = unary!(router, handle, ListGroups, list_groups);
+    unary!(router, handle, DeleteGroup, delete_group)
 }
 
 fn membership(router: Router, handle: &Handle) -> Router {
