@@ -1,4 +1,6 @@
-//! Topics, offsets, and the metadata cluster.
+//! Topics, offsets, groups, and the metadata cluster.
+
+mod group;
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 //! | start here | for |
 //! |---|---|
 //! | [`Client::builder`] | endpoints, failover, time-outs, retries |
-//! | [`Client::admin`] | topics, offsets, trimming, the metadata cluster |
+//! | [`Client::admin`] | topics, offsets, trimming, groups, the metadata cluster |
 //! | [`Client::producer`] | appending records: batches, compression, bounded memory |
 //! | [`Client::consumer`] | reading records as a stream, from any offset or time |
 //! | [`Client::raw`] | record batches as they travel, without any of that |
@@ -44,10 +44,15 @@ mod transport;
 
 pub use carnax_core::error_code::{ErrorCode, SideEffects};
 pub use carnax_core::http::{
-    AppendResponse, AppendResult, ClusterResponse, OffsetResponse, PartitionFrame, PartitionResponse,
+    AlterSettingsRequest, AppendResponse, AppendResult, ClusterResponse, CommitOffsetsRequest,
+    CommitOffsetsResponse, ConfigValue, DeletedGroupResponse, GroupOffsetResponse, GroupOffsetsResponse,
+    GroupResponse, LeftGroupResponse, MemberResponse, OffsetEntry, OffsetResponse, PartitionFrame,
+    PartitionResponse, ResetOffset, ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse,
     TopicResponse,
 };
 pub use carnax_core::id::{NodeId, PartitionIndex, TopicId};
+pub use carnax_core::metadata::{AssignedTopic, Assignor, GroupPhase, GroupSummary};
+pub use carnax_core::name::{GroupName, MemberId, TopicPattern};
 pub use carnax_core::offset::Offset;
 pub use carnax_core::problem::ProblemDocument;
 pub use carnax_core::record::{Compression, Header};

@@ -1,10 +1,15 @@
 //! The requests of the administration, as they arrive.
 
-use carnax::{AlterTopic, NodeId, Offset, PartitionIndex, Start, Timestamp};
+use std::time::Duration;
+
+use carnax::{
+    AlterSettingsRequest, AlterTopic, CommitOffsetsRequest, ErrorCode, NodeId, Offset, OffsetEntry,
+    PartitionIndex, ResetOffsetsRequest, ResetTo, Start, Timestamp,
+};
 use serde_json::{Value, json};
 
 use crate::log::{Log, topic_id};
-use crate::server::{Reply, Seen, Server, client, in_time};
+use crate::server::{Reply, Seen, Server, client, client_builder, in_time};
 
 #[tokio::test]
 async fn every_call_sends_what_the_api_describes() {
@@ -73,4 +78,106 @@ async fn every_call_sends_what_the_api_describes() {
         change("POST /v1/cluster/leader?", json!({"to": 2})),
     ];
     assert_eq!(changes, expected);
+}
+
+#[tokio::test]
+async fn every_call_about_groups_sends_what_the_api_describes() {
+    let server = Server::start(move |seen: Seen| std::future::ready(groups(&seen))).await;
+    let admin = client(&server).admin();
+    let to = |to, dry_run| ResetOffsetsRequest { topics: Vec::new(), partitions: None, to, dry_run };
+    in_time(async {
+        let names: Vec<_> =
+            admin.list_groups("g").await.unwrap().into_iter().map(|group| group.group).collect();
+        assert_eq!(names, ["g".parse().unwrap(), "g2".parse().unwrap()], "both pages");
+        let offsets = admin.group_offsets("g", &["t", "u"]).await.unwrap();
+        assert_eq!((offsets.offsets.len(), offsets.lag), (2, 7), "both pages, summed up");
+        assert_eq!(admin.describe_group("g").await.unwrap().epoch, 4);
+        let entry = OffsetEntry {
+            topic: "t".parse().unwrap(),
+            topic_id: None,
+            partition: PartitionIndex(0),
+            offset: Some(Offset(5)),
+            from: None,
+            metadata: String::new(),
+        };
+        let commit = CommitOffsetsRequest { member: None, epoch: None, number: None, offsets: vec![entry] };
+        assert!(!admin.commit_group_offsets("g", &commit).await.unwrap().ignored);
+        assert!(admin.reset_group_offsets("g", &to(ResetTo::ShiftBy(-3), true)).await.unwrap().dry_run);
+        assert!(admin.remove_group_member("g", "m:1").await.unwrap().was_member);
+        assert_eq!(admin.delete_group("g").await.unwrap().offsets, 2);
+        let mut change = AlterSettingsRequest::default();
+        change.settings.insert("group.retention.ms".into(), None);
+        assert!(admin.alter_settings(&change).await.unwrap().settings.is_empty());
+        assert!(admin.settings().await.unwrap().settings.is_empty());
+        assert!(admin.describe_group("a b").await.is_err() && admin.delete_group("").await.is_err());
+    })
+    .await;
+    let lines: Vec<String> = server
+        .seen()
+        .iter()
+        .map(|seen| {
+            format!("{} {}?{} {}", seen.method, seen.path, seen.query, String::from_utf8_lossy(&seen.body))
+        })
+        .collect();
+    let expected = [
+        "GET /v1/groups?prefix=g ",
+        "GET /v1/groups?prefix=g&after=g ",
+        "GET /v1/groups/g/offsets?topic=t&topic=u ",
+        "GET /v1/groups/g/offsets?topic=t&topic=u&after=%2F1%3A0 ",
+        "GET /v1/groups/g? ",
+        r#"POST /v1/groups/g/offsets? {"offsets":[{"topic":"t","partition":0,"offset":5}]}"#,
+        r#"POST /v1/groups/g/offsets/reset? {"topics":[],"to":{"shift_by":-3},"dry_run":true}"#,
+        "DELETE /v1/groups/g/members/m:1? ",
+        "DELETE /v1/groups/g? ",
+        r#"PATCH /v1/cluster/settings? {"settings":{"group.retention.ms":null}}"#,
+        "GET /v1/cluster/settings? ",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn changes_of_groups_are_repeated_only_where_a_repeat_does_no_harm() {
+    let server = Server::start(|_| std::future::ready(Reply::HangUp)).await;
+    let short = client_builder([&server]).operation_timeout(Duration::from_millis(400)).build().unwrap();
+    let admin = short.admin();
+    let reset = |to| ResetOffsetsRequest { topics: Vec::new(), partitions: None, to, dry_run: false };
+    let attempts = async |call: &str| {
+        let before = server.seen().len();
+        let failed = match call {
+            "shift" => admin.reset_group_offsets("g", &reset(ResetTo::ShiftBy(1))).await.is_err(),
+            "earliest" => admin.reset_group_offsets("g", &reset(ResetTo::Earliest)).await.is_err(),
+            _ => admin.delete_group("g").await.is_err(),
+        };
+        assert!(failed, "{call}");
+        server.seen().len() - before
+    };
+    assert_eq!(in_time(attempts("shift")).await, 1);
+    assert_eq!(in_time(attempts("delete")).await, 1);
+    assert!(in_time(attempts("earliest")).await > 1);
+}
+
+/// Answers as a frontend does, in two pages where there are pages.
+fn groups(seen: &Seen) -> Reply {
+    let summary = |name: &str| json!({"group": name, "phase": "empty", "members": 0, "offsets": 1});
+    let offset = json!({"topic": "t", "topic_id": topic_id(1), "partition": 0, "offset": 5,
+        "log_start_offset": 0, "high_watermark": 9, "lag": 4});
+    let last_page = seen.param("after").is_some();
+    match (seen.method.as_str(), seen.path.as_str()) {
+        ("GET", "/v1/groups") if last_page => Reply::json(&json!({"groups": [summary("g2")]})),
+        ("GET", "/v1/groups") => Reply::json(&json!({"groups": [summary("g")], "next_after": "g"})),
+        ("GET", "/v1/groups/g/offsets") if last_page => Reply::json(&json!({"offsets": [offset], "lag": 3})),
+        ("GET", "/v1/groups/g/offsets") => {
+            Reply::json(&json!({"offsets": [offset], "lag": 4, "next_after": "/1:0"}))
+        }
+        ("GET", "/v1/groups/g") => {
+            Reply::json(&json!({"group": "g", "phase": "stable", "assignor": "sticky",
+            "epoch": 4, "members": [], "offsets": 1, "last_active": 0}))
+        }
+        ("POST", "/v1/groups/g/offsets") => Reply::json(&json!({"ignored": false})),
+        ("POST", "/v1/groups/g/offsets/reset") => Reply::json(&json!({"offsets": [], "dry_run": true})),
+        ("DELETE", "/v1/groups/g/members/m:1") => Reply::json(&json!({"was_member": true})),
+        ("DELETE", "/v1/groups/g") => Reply::json(&json!({"offsets": 2})),
+        (_, "/v1/cluster/settings") => Reply::json(&json!({"settings": {}})),
+        _ => Reply::problem(ErrorCode::RouteNotFound, |_| {}),
+    }
 }
