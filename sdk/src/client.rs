@@ -4,17 +4,21 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use carnax_core::time::Timestamp;
+use carnax_core::topic::TopicName;
 use tokio::time::Instant;
 
 use crate::admin::Admin;
+use crate::append::AtomicAppend;
 use crate::consumer::ConsumerBuilder;
 use crate::error::{BuildError, RequestError};
 use crate::producer::ProducerBuilder;
 use crate::raw::Raw;
 use crate::retry::{self, Operation, RetrySettings};
+use crate::route::{Route, Routes};
 use crate::transport::{ApiAnswer, ApiRequest, Connector, Endpoint, Endpoints, TcpConnector, Transport};
 
 /// A client of a Carnax cluster. Cheap to clone; clones share connections and what is known of the endpoints.
@@ -28,6 +32,10 @@ struct Shared {
     request_timeout: Duration,
     operation_timeout: Duration,
     wall_clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    entropy: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// How many unique ids were made.
+    unique_ids: AtomicU64,
+    routes: Routes,
 }
 
 impl fmt::Debug for Shared {
@@ -55,6 +63,11 @@ impl Client {
     /// Starts a producer for one topic.
     pub fn producer(&self, topic: impl Into<String>) -> ProducerBuilder {
         ProducerBuilder::new(self.clone(), topic.into())
+    }
+
+    /// Begins an append of many topics and partitions that is done as a whole or not at all.
+    pub fn append(&self) -> AtomicAppend {
+        AtomicAppend::new(self.clone())
     }
 
     /// Starts a consumer of one topic.
@@ -89,6 +102,28 @@ impl Client {
         (self.shared.wall_clock)()
     }
 
+    /// A text that nobody else makes: 128 random bits, and a number in case that they are not random.
+    pub(crate) fn unique_id(&self) -> String {
+        let random = || (self.shared.entropy)();
+        let number = self.shared.unique_ids.fetch_add(1, Ordering::Relaxed);
+        format!("{:016x}{:016x}-{number:x}", random(), random())
+    }
+
+    /// What is known of a topic, or (if nothing is) what the cluster says.
+    pub(crate) async fn route(&self, topic: &TopicName) -> Result<Route, RequestError> {
+        match self.shared.routes.get(topic) {
+            Some(route) => Ok(route),
+            None => self.ask_route(topic).await,
+        }
+    }
+
+    /// What the cluster says of a topic; remembered.
+    pub(crate) async fn ask_route(&self, topic: &TopicName) -> Result<Route, RequestError> {
+        let route = Route::ask(self, topic).await?;
+        self.shared.routes.set(topic.clone(), route);
+        Ok(route)
+    }
+
     pub(crate) async fn execute(
         &self,
         request: &ApiRequest,
@@ -107,7 +142,8 @@ pub struct ClientBuilder {
     operation_timeout: Duration,
     endpoint_rest: Duration,
     retry: RetrySettings,
-    random: Box<dyn Fn() -> u64 + Send + Sync>,
+    random: Arc<dyn Fn() -> u64 + Send + Sync>,
+    entropy: Arc<dyn Fn() -> u64 + Send + Sync>,
     wall_clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -123,7 +159,9 @@ impl Default for ClientBuilder {
             endpoint_rest: Duration::from_secs(10),
             retry: RetrySettings::default(),
             // Only spreads retries and sticky partitions: a keyed hash of the time is random enough.
-            random: Box::new(move || state.hash_one(SystemTime::now())),
+            random: Arc::new(move || state.hash_one(SystemTime::now())),
+            // Ids must differ even between copies of one machine's memory, so their randomness is always fresh.
+            entropy: Arc::new(|| getrandom::u64().expect("the operating system has random numbers")),
             wall_clock: Box::new(|| {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp::EPOCH.saturating_add(since_epoch)
@@ -189,11 +227,13 @@ impl ClientBuilder {
         self
     }
 
-    /// Where random numbers come from (default: seeded by the operating system). They jitter waits and choose partitions
-    /// for records without a key; nothing rests on their secrecy.
+    /// Where random numbers come from (default: the operating system). They jitter waits, choose partitions for records
+    /// without a key, and make the ids of producers and the keys of appends, which must not repeat; nothing rests on their
+    /// secrecy.
     #[must_use]
     pub fn random(mut self, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        self.random = Box::new(random);
+        self.random = Arc::new(random);
+        self.entropy = Arc::clone(&self.random);
         self
     }
 
@@ -222,6 +262,9 @@ impl ClientBuilder {
             request_timeout: self.request_timeout,
             operation_timeout: self.operation_timeout,
             wall_clock: self.wall_clock,
+            entropy: self.entropy,
+            unique_ids: AtomicU64::new(0),
+            routes: Routes::default(),
         };
         Ok(Client { shared: Arc::new(shared) })
     }

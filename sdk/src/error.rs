@@ -120,6 +120,17 @@ impl RequestError {
         self.problem().is_some_and(|document| document.code == code.as_str())
     }
 
+    /// What the frontend said is the case, where the request presumed something else: the next offset, the fencing token, the
+    /// committed offset, the epoch.
+    pub fn actual(&self) -> Option<&str> {
+        self.problem()?.facts.actual.as_deref()
+    }
+
+    /// What the request presumed, where that was not the case.
+    pub fn expected(&self) -> Option<&str> {
+        self.problem()?.facts.expected.as_deref()
+    }
+
     /// Whether another endpoint may do better.
     pub(crate) fn blames_endpoint(&self) -> bool {
         match self {

@@ -5,6 +5,7 @@
 //! | [`Client::builder`] | endpoints, failover, time-outs, retries |
 //! | [`Client::admin`] | topics, offsets, trimming, groups, the metadata cluster |
 //! | [`Client::producer`] | appending records: batches, compression, bounded memory |
+//! | [`Client::append`] | appending to many topics and partitions, all or nothing, under conditions |
 //! | [`Client::consumer`] | reading records as a stream, from any offset or time |
 //! | [`Client::raw`] | record batches as they travel, without any of that |
 //!
@@ -34,21 +35,24 @@
 #![warn(missing_docs)]
 
 mod admin;
+mod append;
+mod batches;
 mod client;
 mod consumer;
 mod error;
 mod producer;
 mod raw;
 mod retry;
+mod route;
 mod transport;
 
 pub use carnax_core::error_code::{ErrorCode, SideEffects};
 pub use carnax_core::http::{
-    AlterSettingsRequest, AppendResponse, AppendResult, ClusterResponse, CommitOffsetsRequest,
-    CommitOffsetsResponse, ConfigValue, DeletedGroupResponse, GroupOffsetResponse, GroupOffsetsResponse,
-    GroupResponse, LeftGroupResponse, MemberResponse, OffsetEntry, OffsetResponse, PartitionFrame,
-    PartitionResponse, ResetOffset, ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse,
-    TopicResponse,
+    AlterSettingsRequest, AppendResponse, AppendResult, AtomicAppendResponse, AtomicAppendResult,
+    ClusterResponse, CommitOffsetsRequest, CommitOffsetsResponse, ConfigValue, DeletedGroupResponse,
+    GroupOffsetResponse, GroupOffsetsResponse, GroupResponse, LeftGroupResponse, MemberResponse, OffsetEntry,
+    OffsetMove, OffsetResponse, PartitionFrame, PartitionResponse, ResetOffset, ResetOffsetsRequest,
+    ResetOffsetsResponse, ResetTo, SettingsResponse, TopicResponse,
 };
 pub use carnax_core::id::{NodeId, PartitionIndex, TopicId};
 pub use carnax_core::metadata::{AssignedTopic, Assignor, GroupPhase, GroupSummary};
@@ -60,6 +64,7 @@ pub use carnax_core::time::Timestamp;
 pub use carnax_core::topic::TopicName;
 
 pub use admin::{Admin, AlterTopic};
+pub use append::AtomicAppend;
 pub use client::{Client, ClientBuilder};
 pub use consumer::{ConsumeError, ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Start};
 pub use error::{BuildError, RequestError, SharedError};

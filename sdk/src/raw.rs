@@ -143,7 +143,7 @@ impl Raw {
         let mut request = ApiRequest::new(Method::POST, path)
             .header(CONTENT_TYPE, HeaderValue::from_static(content_type::BATCHES));
         if let Some(topic_id) = append.topic_id {
-            request = request.header(HeaderName::from_static(header::TOPIC_ID), text(topic_id)?);
+            request = request.header(HeaderName::from_static(header::TOPIC_ID), header_text(topic_id)?);
         }
         if let Some(count) = append.routed_by {
             request = request.header(HeaderName::from_static(header::PARTITION_COUNT), count.into());
@@ -168,7 +168,7 @@ impl Raw {
             .header(ACCEPT, HeaderValue::from_static(content_type::BATCHES));
         request.answer_bytes_max = FETCH_ANSWER_BYTES_MAX;
         if let Some(topic_id) = topic_id {
-            request = request.header(HeaderName::from_static(header::TOPIC_ID), text(topic_id)?);
+            request = request.header(HeaderName::from_static(header::TOPIC_ID), header_text(topic_id)?);
         }
         let mut operation = self.client.operation(true);
         operation.attempt_timeout += wait;
@@ -181,7 +181,7 @@ pub(crate) fn parse_topic(topic: &str) -> Result<TopicName, RequestError> {
     topic.parse().map_err(RequestError::invalid)
 }
 
-fn text(value: impl std::fmt::Display) -> Result<HeaderValue, RequestError> {
+pub(crate) fn header_text(value: impl std::fmt::Display) -> Result<HeaderValue, RequestError> {
     HeaderValue::from_str(&value.to_string()).map_err(RequestError::invalid)
 }
 

@@ -89,7 +89,7 @@ pub(crate) struct Transport {
     client: Client<connector::PooledConnector, Full<Bytes>>,
     endpoints: Endpoints,
     retry: RetrySettings,
-    random: Box<dyn Fn() -> u64 + Send + Sync>,
+    random: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Transport {
@@ -98,7 +98,7 @@ impl Transport {
         connector: Arc<dyn Connector>,
         connect_timeout: Duration,
         retry: RetrySettings,
-        random: Box<dyn Fn() -> u64 + Send + Sync>,
+        random: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())

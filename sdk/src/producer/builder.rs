@@ -151,7 +151,7 @@ impl ProducerBuilder {
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Producer, RequestError> {
         let topic = parse_topic(&self.topic)?;
-        let route = sender::describe(&self.client, topic.as_str()).await?;
+        let route = Box::pin(self.client.ask_route(&topic)).await?;
         let settings = self.settings;
         let shared = Arc::new(Shared {
             client: self.client,

@@ -1,12 +1,13 @@
 //! From records to batches.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use carnax_core::record::{BATCH_HEADER_BYTES, BatchBuilder, Compression, NewRecord, RecordRefused};
 use carnax_core::time::Timestamp;
 
 use super::ProduceError;
 use super::queue::Pending;
 use super::record::Record;
+use crate::batches::Batches;
 
 /// More than a batch spends on a record beside its key, value and headers: six varints and a byte.
 const RECORD_OVERHEAD_BYTES: usize = 48;
@@ -63,24 +64,14 @@ pub(super) fn encode(
     batch_bytes: usize,
     compression: Compression,
 ) -> (Bytes, Vec<Pending>, Vec<(Pending, ProduceError)>) {
-    let mut batches = BytesMut::new();
+    let mut batches = Batches::new(batch_bytes, compression);
     let mut taken = Vec::with_capacity(records.len());
     let mut left = Vec::new();
-    let mut builder = BatchBuilder::new(batch_bytes);
     for record in records {
-        let mut pushed = builder.push(&record.as_new());
-        if pushed == Err(RecordRefused::Full) {
-            let full = std::mem::replace(&mut builder, BatchBuilder::new(batch_bytes));
-            batches.extend_from_slice(&full.build(compression));
-            pushed = builder.push(&record.as_new());
-        }
-        match pushed {
+        match batches.push(&record.as_new()) {
             Ok(()) => taken.push(record),
             Err(error) => left.push((record, refused(error))),
         }
     }
-    if !builder.is_empty() {
-        batches.extend_from_slice(&builder.build(compression));
-    }
-    (batches.freeze(), taken, left)
+    (batches.finish(), taken, left)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnax_core::id::{PartitionIndex, TopicId};
+use carnax_core::id::PartitionIndex;
 use carnax_core::limits;
 use carnax_core::offset::Offset;
 use carnax_core::partitioner::partition_of;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::record::{Delivery, Record, RecordMetadata};
 use super::{ProduceError, Settings, encode};
+use crate::route::Route;
 
 /// A record that was taken and is not answered yet.
 #[derive(Debug)]
@@ -53,14 +54,6 @@ impl Pending {
     pub(super) fn stored(self, partition: PartitionIndex, offset: Offset, append_time: Timestamp) {
         self.answer(Ok(RecordMetadata { partition, offset, append_time }));
     }
-}
-
-/// What the producer knows of its topic.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Route {
-    pub(super) topic_id: TopicId,
-    pub(super) partition_count: u32,
-    pub(super) batch_bytes_max: usize,
 }
 
 /// Records for one request.

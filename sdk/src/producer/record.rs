@@ -25,11 +25,11 @@ use super::ProduceError;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    pub(super) key: Option<Bytes>,
-    pub(super) value: Option<Bytes>,
-    pub(super) headers: Vec<Header>,
-    pub(super) timestamp: Option<Timestamp>,
-    pub(super) partition: Option<PartitionIndex>,
+    pub(crate) key: Option<Bytes>,
+    pub(crate) value: Option<Bytes>,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) timestamp: Option<Timestamp>,
+    pub(crate) partition: Option<PartitionIndex>,
 }
 
 impl Record {

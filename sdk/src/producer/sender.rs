@@ -6,15 +6,12 @@ use std::sync::Arc;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::{AppendResponse, PartitionFrame};
 use carnax_core::id::PartitionIndex;
-use carnax_core::limits;
 use carnax_core::offset::Offset;
-use carnax_core::topic::TopicConfig;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::queue::{Draft, Pending, Route};
+use super::queue::{Draft, Pending};
 use super::{ProduceError, Shared, encode};
-use crate::client::Client;
 use crate::error::RequestError;
 use crate::raw::Append;
 use crate::retry::Operation;
@@ -178,7 +175,7 @@ async fn reroute(shared: &Shared, attempt: u32) {
     if attempt > 1 {
         tokio::time::sleep(shared.client.backoff(attempt - 1)).await;
     }
-    match Box::pin(describe(&shared.client, shared.topic.as_str())).await {
+    match Box::pin(shared.client.ask_route(&shared.topic)).await {
         Ok(route) => shared.lock().reroute(route),
         Err(error) => {
             let error = ProduceError::Request(Arc::new(error));
@@ -191,17 +188,4 @@ async fn reroute(shared: &Shared, attempt: u32) {
             shared.tell_progress();
         }
     }
-}
-
-/// What a producer has to know of its topic.
-pub(super) async fn describe(client: &Client, topic: &str) -> Result<Route, RequestError> {
-    let topic = client.admin().describe_topic(topic).await?;
-    if topic.partitions == 0 {
-        return Err(RequestError::invalid("the topic has no partition"));
-    }
-    // A server of a later version may have entries that are not known here: only one matters.
-    let message_bytes = topic.config.into_iter().filter(|(name, _)| name == "max.message.bytes").collect();
-    let config = TopicConfig::from_entries(&message_bytes).unwrap_or_default();
-    let batch_bytes_max = usize::try_from(config.max_message_bytes).unwrap_or(limits::BATCH_BYTES_DEFAULT);
-    Ok(Route { topic_id: topic.topic_id, partition_count: topic.partitions, batch_bytes_max })
 }
