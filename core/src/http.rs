@@ -222,6 +222,29 @@ pub struct OffsetResponse {
     pub timestamp: Option<Timestamp>,
 }
 
+/// `GET /v1/topics/{topic}/offsets?at=…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TopicOffsetsResponse {
+    /// The topic's id.
+    pub topic_id: TopicId,
+    /// One for each partition, in order.
+    pub offsets: Vec<PartitionOffsetResponse>,
+}
+
+/// An offset of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PartitionOffsetResponse {
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The first offset at or after the time; the high watermark if there is none.
+    pub offset: Offset,
+    /// The timestamp of the record there; absent where no record is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+}
+
 /// `DELETE …/partitions/{p}/records?before=…`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

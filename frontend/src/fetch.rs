@@ -14,7 +14,7 @@ pub(crate) mod cache;
 pub(crate) mod follow;
 mod plan;
 mod read;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod respond;
 
 use std::sync::Arc;

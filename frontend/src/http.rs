@@ -7,6 +7,7 @@ mod append;
 mod body;
 mod cluster;
 mod fetch;
+mod groups;
 pub(crate) mod json_record;
 mod operations;
 mod parameters;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post, put};
+use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,7 @@ pub(crate) struct Api {
     pub(crate) client: Arc<MetadataClient>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Bytes that appends may take.
     pub(crate) append_memory: Arc<Semaphore>,
@@ -61,6 +64,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
             post(append::to_partition).get(fetch::records).delete(topics::trim),
         )
         .route("/v1/topics/{topic}/partitions/{partition}/offsets", get(fetch::offsets))
+        .route("/v1/topics/{topic}/offsets", get(fetch::topic_offsets))
+        .merge(groups::routes())
         .route("/v1/cluster", get(cluster::describe))
         .route("/v1/cluster/nodes", post(cluster::add_node))
         .route("/v1/cluster/nodes/{node}", axum::routing::delete(cluster::remove_node))
@@ -85,6 +90,16 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         fetch::records,
         fetch::follow_topic,
         fetch::offsets,
+        fetch::topic_offsets,
+        groups::join,
+        groups::heartbeat,
+        groups::leave,
+        groups::list,
+        groups::describe,
+        groups::delete,
+        groups::offsets::tell,
+        groups::offsets::commit,
+        groups::reset::reset,
         topics::list,
         topics::create,
         topics::describe,

@@ -32,6 +32,8 @@ const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 pub(crate) enum CommandError {
     /// It was not done and will not be.
     NotDone(Problem),
+    /// It was refused when it was sent again; a try before, which had no answer, may have been done.
+    RefusedRepeat(Problem),
     /// It may have been done, or may still be.
     Unknown(Problem),
 }
@@ -121,6 +123,45 @@ impl MetadataClient {
             };
             if !back_off.wait_until(end).await {
                 return Err(CommandError::NotDone(no_quorum(C::NAME, &error)));
+            }
+        }
+    }
+
+    /// Sends a command that may be done twice until it is decided, at most for the deadline of the settings: a try without
+    /// an answer is followed by another. Dropping the future leaves its outcome unknown.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub(crate) async fn repeat<C: Call + Clone>(&self, command: C) -> Result<C::Reply, CommandError> {
+        let end = Instant::now() + self.settings.deadline;
+        let mut back_off = BackOff::new(self.nodes().configured.len());
+        let mut unanswered = None;
+        loop {
+            let error = match self.try_command(command.clone(), self.try_timeout(end)).await {
+                Ok(reply) => return Ok(reply),
+                Err(CallError::Refused(problem)) if !another_node_may_know(problem.code) => {
+                    return Err(match unanswered {
+                        Some(_) => CommandError::RefusedRepeat(problem),
+                        None => CommandError::NotDone(problem),
+                    });
+                }
+                Err(error) => error,
+            };
+            tracing::debug!(%error, call = C::NAME, "a command was not decided");
+            match &error {
+                CallError::NoAnswer { .. } => {
+                    unanswered = Some(Problem::new(ErrorCode::OutcomeUnknown, &error));
+                }
+                CallError::Refused(problem) if problem.code.side_effects() == SideEffects::Possible => {
+                    unanswered = Some(problem.clone());
+                }
+                _ => {}
+            }
+            if !back_off.wait_until(end).await {
+                return Err(match unanswered {
+                    Some(problem) => CommandError::Unknown(problem),
+                    None => CommandError::NotDone(no_quorum(C::NAME, &error)),
+                });
             }
         }
     }
@@ -217,7 +258,7 @@ impl CommandError {
     /// What to tell the client.
     pub(crate) fn into_problem(self) -> Problem {
         match self {
-            Self::NotDone(problem) | Self::Unknown(problem) => problem,
+            Self::NotDone(problem) | Self::RefusedRepeat(problem) | Self::Unknown(problem) => problem,
         }
     }
 }

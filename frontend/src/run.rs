@@ -171,6 +171,7 @@ impl Frontend {
             client,
             topics,
             metrics,
+            clock,
             entropy,
             append_memory,
             draining: draining.clone(),

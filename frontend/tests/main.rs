@@ -11,6 +11,7 @@ mod frontend {
     mod bad_input;
     mod connections;
     mod fetches;
+    mod groups;
     mod round_trips;
     mod streams;
 }

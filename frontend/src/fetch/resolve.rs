@@ -1,14 +1,17 @@
 //! The first step: which topic is meant, and which offset a time means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::TopicPartition;
+use carnax_core::id::{PartitionIndex, TopicId, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{FetchFrom, FetchPlan, PlannedSlice};
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
+use carnax_core::topic::TopicName;
+use futures::{StreamExt, TryStreamExt};
 
 use super::cache::ReaderKind;
 use super::read::{ReadFailure, damaged_records};
@@ -16,6 +19,8 @@ use super::{Fetch, FetchRequest};
 use crate::append::accept::check_partition;
 use crate::metadata_client::topics::Topic;
 
+/// Partitions whose positions are looked up at the same time for one request.
+const POSITIONS_AT_ONCE: usize = 8;
 /// Plans that one lookup of a time may need; each looks through up to a thousand slices.
 const LOOKUP_PLANS_MAX: usize = 100;
 
@@ -70,6 +75,30 @@ impl Fetch {
             }
         }
         Ok(Position { offset: plan.start, timestamp: None })
+    }
+
+    /// Finds the positions of many partitions of a topic, in their order.
+    ///
+    /// # Errors
+    /// The first problem of a fetch.
+    pub(crate) async fn positions(
+        &self,
+        topic: &TopicName,
+        topic_id: TopicId,
+        partitions: Vec<PartitionIndex>,
+        from: FetchFrom,
+    ) -> Result<Vec<Position>, Problem> {
+        let requests = partitions.into_iter().map(|partition| FetchRequest {
+            topic: topic.clone(),
+            topic_id: Some(topic_id),
+            partition,
+            from,
+            max_bytes: 1,
+            max_records: 1,
+            wait: Duration::ZERO,
+        });
+        let positions = futures::stream::iter(requests).map(|request| self.position(request));
+        positions.buffered(POSITIONS_AT_ONCE).try_collect().await
     }
 
     /// The first record at or after a time, or the high watermark.

@@ -9,7 +9,10 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use carnax_core::error_code::ErrorCode;
-use carnax_core::http::{OffsetResponse, content_type, header};
+use carnax_core::http::{
+    OffsetResponse, PartitionOffsetResponse, TopicOffsetsResponse, content_type, header,
+};
+use carnax_core::id::PartitionIndex;
 use carnax_core::limits;
 use carnax_core::metadata::{DescribeTopic, FetchFrom, TopicRef};
 use carnax_core::offset::Offset;
@@ -23,6 +26,7 @@ use super::json_record::Encoding;
 use super::problem::Failure;
 use super::{Api, parameters};
 use crate::fetch::follow::{Cursor, Pieces, TopicFollower, follow_partition, too_many_partitions};
+use crate::fetch::resolve::Position;
 use crate::fetch::respond::Layout;
 use crate::fetch::{FetchRequest, Fetched};
 
@@ -196,6 +200,37 @@ pub(super) async fn offsets(
     };
     let position = api.fetch.position(request).await?;
     Ok(Json(OffsetResponse { offset: position.offset, timestamp: position.timestamp }))
+}
+
+/// Looks the same offset up in all partitions of a topic.
+#[utoipa::path(
+    get, path = "/v1/topics/{topic}/offsets", tag = "records",
+    params(
+        ("topic" = String, Path),
+        ("at" = String, Query, description = "earliest, latest or a time in milliseconds")),
+    responses((status = 200, body = TopicOffsetsResponse), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn topic_offsets(
+    State(api): State<Arc<Api>>,
+    Path(topic): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<TopicOffsetsResponse>, Failure> {
+    let OffsetsQuery { at } = parameters::query(&uri)?;
+    let from = at_position(&at)?;
+    let (name, id) = (parameters::topic(&topic)?, parameters::topic_id(&headers)?);
+    let topic = TopicRef { name: name.clone(), id };
+    let topic = api.client.query(DescribeTopic { topic, with_offsets: false }).await?;
+    api.topics.remember(&topic);
+    let partitions: Vec<_> = (0..topic.partition_count).map(PartitionIndex).collect();
+    let positions = api.fetch.positions(&name, topic.topic_id, partitions.clone(), from).await?;
+    let offset = |(partition, position): (PartitionIndex, Position)| PartitionOffsetResponse {
+        partition,
+        offset: position.offset,
+        timestamp: position.timestamp,
+    };
+    let offsets = partitions.into_iter().zip(positions).map(offset).collect();
+    Ok(Json(TopicOffsetsResponse { topic_id: topic.topic_id, offsets }))
 }
 
 fn start(query: &FetchQuery) -> Result<FetchFrom, Problem> {

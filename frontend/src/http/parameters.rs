@@ -3,6 +3,7 @@
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::header;
 use carnax_core::id::{PartitionIndex, TopicId};
+use carnax_core::name::{GroupName, MemberId};
 use carnax_core::problem::Problem;
 use carnax_core::topic::TopicName;
 use http::{HeaderMap, Uri};
@@ -15,6 +16,27 @@ pub(super) fn topic(text: &str) -> Result<TopicName, Problem> {
 pub(super) fn partition(text: &str) -> Result<PartitionIndex, Problem> {
     let number = text.parse().map(PartitionIndex);
     number.map_err(|_| invalid(&format!("a partition is a number from 0, not {}", shown(text))))
+}
+
+pub(super) fn group(text: &str) -> Result<GroupName, Problem> {
+    text.parse().map_err(|error| Problem::new(ErrorCode::InvalidValue, error))
+}
+
+pub(super) fn member(text: &str) -> Result<MemberId, Problem> {
+    text.parse().map_err(|error| Problem::new(ErrorCode::InvalidValue, error))
+}
+
+/// How much of a list to tell.
+///
+/// # Errors
+/// `invalid_value` outside of 1 to `max`.
+pub(super) fn limit(limit: Option<u32>, default: u32, max: u32) -> Result<u32, Problem> {
+    let limit = limit.unwrap_or(default);
+    if limit == 0 || limit > max {
+        let problem = invalid(&format!("limit is 1 to {max}"));
+        return Err(problem.with(|facts| facts.limit = Some(max.into())));
+    }
+    Ok(limit)
 }
 
 /// The query of a URI.

@@ -9,8 +9,10 @@ use std::time::Duration;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SessionId, TopicId};
 use carnax_core::metadata::{
-    AlterTopic, ClusterStatus, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DescribeCluster,
-    DescribeTopic, ListTopics, OpenSession, PlanFetch, TrimPartition, WatchCommits,
+    AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic, DeleteGroup,
+    DeleteTopic, DescribeCluster, DescribeGroup, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup,
+    LeaveGroup, ListGroups, ListTopics, MemberAssignment, OpenSession, PlanFetch, TrimPartition,
+    WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -42,6 +44,8 @@ pub struct FakeMetadata {
 struct Inner {
     state: Mutex<(State, LogIndex, i64)>,
     faults: Mutex<VecDeque<CommitFault>>,
+    /// What befalls the next commands of groups: true = it is done and the reply never comes, false = it gets lost.
+    group_faults: Mutex<VecDeque<bool>>,
     commits: Mutex<Vec<(SessionId, CommitNumber)>>,
     plans: AtomicU64,
     no_quorum: AtomicBool,
@@ -54,6 +58,7 @@ impl FakeMetadata {
         let inner = Arc::new(Inner {
             state: Mutex::new((State::default(), LogIndex(0), START)),
             faults: Mutex::default(),
+            group_faults: Mutex::default(),
             commits: Mutex::default(),
             plans: AtomicU64::new(0),
             no_quorum: AtomicBool::new(false),
@@ -169,6 +174,28 @@ impl Inner {
         reply
     }
 
+    async fn group_command(&self, command: Command) -> Result<Reply, Problem> {
+        self.check()?;
+        let fault = self.group_faults.lock().unwrap().pop_front();
+        if fault == Some(false) {
+            pending::<()>().await;
+        }
+        let reply = self.apply(command);
+        if fault == Some(true) {
+            pending::<()>().await;
+        }
+        reply
+    }
+
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<MemberAssignment, Problem> {
+        self.check()?;
+        let confirms = answer::must_confirm(&self.state().0, &heartbeat);
+        if confirms {
+            self.group_command(Command::ConfirmAssignment(heartbeat.clone())).await?;
+        }
+        answer::member_assignment(&self.state().0, &heartbeat)
+    }
+
     fn status(&self) -> ClusterStatus {
         let status = answer::status(&self.state().0);
         ClusterStatus {
@@ -199,6 +226,21 @@ macro_rules! command {
                 let make: fn(&Inner, $request) -> Command = $command;
                 let command = make(&inner, request);
                 match inner.apply(command)? {
+                    Reply::$reply(reply) => Ok(reply),
+                    other => panic!("unexpected reply {other:?}"),
+                }
+            }
+        })
+    }};
+}
+
+macro_rules! group_command {
+    ($router:expr, $inner:expr, $request:ident, $reply:ident) => {{
+        let inner = Arc::clone($inner);
+        $router.unary(move |request: $request| {
+            let inner = Arc::clone(&inner);
+            async move {
+                match inner.group_command(Command::$request(request)).await? {
                     Reply::$reply(reply) => Ok(reply),
                     other => panic!("unexpected reply {other:?}"),
                 }
@@ -238,6 +280,7 @@ fn router(inner: &Arc<Inner>) -> Router {
         ));
     let router = query!(router, inner, DescribeTopic, answer::describe_topic);
     let router = query!(router, inner, ListTopics, answer::list_topics);
+    let router = group_routes(router, inner);
     let (commits, plans, watched) = (Arc::clone(inner), Arc::clone(inner), Arc::clone(inner));
     let described = Arc::clone(inner);
     router
@@ -277,4 +320,19 @@ fn router(inner: &Arc<Inner>) -> Router {
                 Ok(futures::stream::iter([Ok(first)]).chain(notices).boxed())
             }
         })
+}
+
+fn group_routes(router: Router, inner: &Arc<Inner>) -> Router {
+    let router = group_command!(router, inner, JoinGroup, GroupJoined);
+    let router = group_command!(router, inner, LeaveGroup, GroupLeft);
+    let router = group_command!(router, inner, CommitOffsets, OffsetsCommitted);
+    let router = group_command!(router, inner, DeleteGroup, GroupDeleted);
+    let router = query!(router, inner, FetchOffsets, answer::fetch_offsets);
+    let router = query!(router, inner, DescribeGroup, answer::describe_group);
+    let router = query!(router, inner, ListGroups, answer::list_groups);
+    let inner = Arc::clone(inner);
+    router.unary(move |heartbeat: Heartbeat| {
+        let inner = Arc::clone(&inner);
+        async move { inner.heartbeat(heartbeat).await }
+    })
 }
