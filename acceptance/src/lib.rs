@@ -13,17 +13,24 @@
 //! | `cluster` | all processes of a cluster, their ports, folders and readiness |
 //! | `proxy` | a TCP proxy that delays and cuts |
 //! | `flights`, `ledger`, `traffic` | what is written, what was acknowledged, writing and reading |
+//! | `ownership`, `race` | what is promised of groups and of conditions, as pure checks of what was noted |
+//! | `api`, `member` | plain HTTP, and a member of a group that speaks it |
 //! | `scenario` | the stories, with their sizes as parameters |
 //!
 //! Invariants: only processes that were started here are signalled, by their id; they all end when the cluster is dropped,
 //! also in a panic; the logs of a cluster that did not end well are kept.
 
+pub mod api;
 pub mod binaries;
 pub mod cluster;
 pub mod flights;
 pub mod ledger;
+pub mod member;
+pub mod ownership;
 pub mod process;
 pub mod proxy;
+pub mod race;
+pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod traffic;

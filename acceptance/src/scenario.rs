@@ -1,7 +1,9 @@
 //! The stories. Each starts a cluster of its own and says in its report what it counted.
 
+mod conditional;
 mod failover;
 mod flights;
+mod groups;
 mod idle;
 mod minority;
 mod probe;
@@ -45,6 +47,10 @@ pub enum Scenario {
     RestartAll,
     /// Every process is restarted in order while flights are written.
     RollingRestart,
+    /// Two writers race for offsets, and fence each other.
+    Conditional,
+    /// Members of a group join, leave, die and sleep at random.
+    Groups,
 }
 
 /// The sizes of a scenario.
@@ -71,6 +77,8 @@ impl Scenario {
             Self::ReadYourWrites => 10_000,
             Self::Idle => 60,
             Self::RestartAll => 3,
+            Self::Conditional => 10_000,
+            Self::Groups => 1_000,
         }
     }
 
@@ -88,6 +96,8 @@ impl Scenario {
             Self::Idle => Box::pin(idle::run(sizes)).await,
             Self::RestartAll => Box::pin(restart_all::run(sizes)).await,
             Self::RollingRestart => Box::pin(rolling_restart::run(sizes)).await,
+            Self::Conditional => Box::pin(conditional::run(sizes)).await,
+            Self::Groups => Box::pin(groups::run(sizes)).await,
         }
     }
 }
