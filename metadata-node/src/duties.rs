@@ -161,5 +161,6 @@ impl Duties {
         metrics.slices.set(metrics::signed(counts.slices));
         metrics.segments.set(metrics::signed(counts.segments));
         metrics.sessions.set(metrics::signed(counts.sessions));
+        metrics.session_tick_age.set(metrics::millis(self.handle.sessions().tick_age().unwrap_or_default()));
     }
 }

@@ -7,6 +7,7 @@ mod groups;
 mod guarantees;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{ClusterId, Incarnation, NodeId, TopicId};
@@ -23,6 +24,7 @@ use carnax_platform::entropy::Entropy;
 use futures::stream::Stream;
 
 use crate::cluster;
+use crate::group_sessions::GroupSessions;
 use crate::membership;
 use crate::metrics::Metrics;
 use crate::rpc::DEADLINE;
@@ -35,6 +37,7 @@ pub(crate) struct Handle(Arc<Parts>);
 struct Parts {
     raft: RaftNode,
     entropy: Arc<dyn Entropy>,
+    sessions: GroupSessions,
     metrics: Metrics,
     cluster: ClusterId,
     incarnation: Incarnation,
@@ -55,15 +58,20 @@ impl Handle {
     pub(crate) fn new(
         raft: RaftNode,
         entropy: Arc<dyn Entropy>,
-        metrics: Metrics,
+        sessions: GroupSessions,
         cluster: ClusterId,
         incarnation: Incarnation,
     ) -> Self {
-        Self(Arc::new(Parts { raft, entropy, metrics, cluster, incarnation }))
+        let metrics = Metrics::new();
+        Self(Arc::new(Parts { raft, entropy, sessions, metrics, cluster, incarnation }))
     }
 
     pub(crate) fn raft(&self) -> &RaftNode {
         &self.0.raft
+    }
+
+    pub(crate) fn sessions(&self) -> &GroupSessions {
+        &self.0.sessions
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -175,8 +183,13 @@ impl Handle {
 
     /// The state after everything that was acknowledged before this call.
     pub(crate) async fn linearizable(&self) -> Result<Arc<StateView>, Problem> {
+        self.linearizable_within(DEADLINE).await
+    }
+
+    /// As [`linearizable`](Self::linearizable), for those who have less time.
+    pub(crate) async fn linearizable_within(&self, deadline: Duration) -> Result<Arc<StateView>, Problem> {
         let timer = self.0.metrics.read_index.start_timer();
-        let view = self.0.raft.linearizable(DEADLINE).await;
+        let view = self.0.raft.linearizable(deadline).await;
         timer.observe_duration();
         self.counted(view)
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!  RPC calls ─▶ handle ─▶ propose / read index ─▶ carnax-metadata-raft ─▶ carnax-metadata-state
 //!                ▲
-//!  duties ───────┘ (leader only: bootstrap, votes, expiry, clocks)
+//!  duties ───────┤ (leader only: bootstrap, votes, expiry, clocks)
+//!  group sessions ┘ (leader only: which members were heard)
 //! ```
 //!
 //! It owns bootstrap, identity, membership, time stamps, and the ports. It never sees a record, never touches a segment
@@ -14,6 +15,7 @@ mod bootstrap;
 mod cluster;
 mod config;
 mod duties;
+mod group_sessions;
 mod handle;
 mod http;
 mod identity;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// One node's metrics, in a registry of its own: several nodes may live in one process.
 #[derive(Debug, Clone)]
@@ -22,6 +22,9 @@ pub(crate) struct Metrics {
     pub(crate) slices: IntGauge,
     pub(crate) segments: IntGauge,
     pub(crate) sessions: IntGauge,
+    pub(crate) heartbeats: IntCounterVec,
+    pub(crate) members_expelled: IntCounter,
+    pub(crate) session_tick_age: IntGauge,
 }
 
 impl Metrics {
@@ -41,10 +44,17 @@ impl Metrics {
             registry.register(Box::new(histogram.clone())).expect("metric names are unique");
             histogram
         };
-        let refused =
-            Opts::new("carnax_metadata_refused_total", "Calls answered with a problem, by its code.");
-        let refused = IntCounterVec::new(refused, &["code"]).expect("metric names are valid");
-        registry.register(Box::new(refused.clone())).expect("metric names are unique");
+        let counters = |name, help, label| {
+            let counters =
+                IntCounterVec::new(Opts::new(name, help), &[label]).expect("metric names are valid");
+            registry.register(Box::new(counters.clone())).expect("metric names are unique");
+            counters
+        };
+        let counter = |name, help| {
+            let counter = IntCounter::new(name, help).expect("metric names are valid");
+            registry.register(Box::new(counter.clone())).expect("metric names are unique");
+            counter
+        };
         Self {
             commit: histogram("carnax_metadata_commit_seconds", "From a proposal to its reply."),
             read_index: histogram(
@@ -68,7 +78,24 @@ impl Metrics {
             slices: gauge("carnax_metadata_slices", "Slices in the state."),
             segments: gauge("carnax_metadata_segments", "Segments in the state."),
             sessions: gauge("carnax_metadata_sessions", "Open sessions of frontends."),
-            refused,
+            heartbeats: counters(
+                "carnax_metadata_heartbeats_total",
+                "Heartbeats of group members at this leader, answered or refused.",
+                "result",
+            ),
+            members_expelled: counter(
+                "carnax_metadata_members_expelled_total",
+                "Group members that this leader took out since they were silent.",
+            ),
+            session_tick_age: gauge(
+                "carnax_metadata_session_tick_age_milliseconds",
+                "Since a quorum last confirmed the clock of group sessions; 0 where there are none.",
+            ),
+            refused: counters(
+                "carnax_metadata_refused_total",
+                "Calls answered with a problem, by its code.",
+                "code",
+            ),
             registry,
         }
     }

@@ -16,9 +16,9 @@ use tokio_util::task::TaskTracker;
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::Settings;
 use crate::duties::Duties;
+use crate::group_sessions::{self, GroupSessions};
 use crate::handle::Handle;
 use crate::identity::{Disk, Identity, IdentityError};
-use crate::metrics::Metrics;
 use crate::stamper::Stamper;
 use crate::{http, join};
 
@@ -157,7 +157,8 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     }
     tracing::info!(node = %identity.node, cluster = %identity.cluster, address = advertised, "node runs");
     let entropy = Arc::clone(&components.entropy);
-    let handle = Handle::new(raft, entropy, Metrics::new(), identity.cluster, identity.incarnation);
+    let sessions = GroupSessions::new(Arc::clone(&components.clock));
+    let handle = Handle::new(raft, entropy, sessions, identity.cluster, identity.incarnation);
     let clock = Arc::clone(&components.clock);
     let (bootstrap, advertised) = (identity.bootstrap, advertised.to_owned());
     Ok(Node { duties: Duties { handle, stamper, clock, bootstrap, disk, advertised } })
@@ -202,6 +203,7 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
     let raft = handle.raft().clone();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(node.duties.run(stop.clone()));
+    tasks.spawn(group_sessions::watch(handle.clone(), stop.clone()));
     let router = crate::rpc::router(&handle, &stop).merge(raft.router());
     let stopped = stop.clone();
     let mut server = tokio::spawn(rpc::serve(listener, router, async move { stopped.cancelled().await }));

@@ -205,6 +205,13 @@ impl RaftNode {
         self.0.leadership.borrow().clone()
     }
 
+    /// The term in which this node leads, as Raft itself has it now: never later than a
+    /// [linearizable](Self::linearizable) read. If it is the same before and after such a read, a quorum has confirmed *this* node.
+    pub fn leading_term(&self) -> Option<u64> {
+        let leadership = status::leadership(&self.0.raft.metrics().borrow_watched());
+        leadership.leads.then_some(leadership.term)
+    }
+
     /// What the node knows of itself and its cluster.
     pub fn status(&self) -> RaftStatus {
         let metrics = self.0.raft.metrics();
