@@ -14,9 +14,9 @@ use axum::routing::get;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::content_type;
 use carnax_core::problem::{Problem, ProblemDocument};
-use carnax_platform::network::Listener;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use carnax_platform::network::{Connection, Listener};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus::TextEncoder;
 use serde::Serialize;
@@ -31,7 +31,10 @@ use crate::run::Joined;
 const CONNECTIONS_MAX: usize = 256;
 /// What a node says until it is part of a cluster.
 const WAITS: &str = "the node has not joined a cluster yet; its log says what it waits for";
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent before a request, and how long one that is told to end may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may live: whoever takes no bytes keeps its place no longer.
+const LIFE_MAX: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug, Serialize)]
 struct Ready {
@@ -59,20 +62,7 @@ pub(crate) async fn serve(mut listener: Box<dyn Listener>, joined: Joined, shutd
         };
         let (service, shutdown) = (service.clone(), shutdown.clone());
         connections.spawn(async move {
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            let connection = builder.serve_connection(TokioIo::new(connection), service);
-            tokio::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = shutdown.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection broke");
-            }
+            converse(connection, service, shutdown).await;
             drop(place);
         });
     }
@@ -80,7 +70,32 @@ pub(crate) async fn serve(mut listener: Box<dyn Listener>, joined: Joined, shutd
     connections.wait().await;
 }
 
-type Accepted = (carnax_platform::network::Connection, tokio::sync::OwnedSemaphorePermit);
+/// Serves one connection, over HTTP/1 alone: there every wait for a peer's bytes has a limit.
+async fn converse(connection: Connection, service: TowerToHyperService<Router>, shutdown: CancellationToken) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).half_close(false);
+    let serving = builder.serve_connection(TokioIo::new(connection), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => Some(ended),
+        () = shutdown.cancelled() => None,
+        () = tokio::time::sleep(LIFE_MAX) => None,
+    };
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        None => {
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(PATIENCE, serving).await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection broke"),
+        Err(_) => tracing::debug!("a connection was cut"),
+    }
+}
+
+type Accepted = (Connection, tokio::sync::OwnedSemaphorePermit);
 
 async fn accept(listener: &mut Box<dyn Listener>, room: &Arc<Semaphore>) -> io::Result<Accepted> {
     let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
@@ -125,4 +140,37 @@ fn problem(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let document = ProblemDocument::from_problem(problem, None);
     (status, [("content-type", content_type::PROBLEM)], Json(document)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use carnax_platform::network::{Network, TcpNetwork};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_speak_is_hung_up_and_one_that_asks_is_answered() {
+        let listener = TcpNetwork.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address().unwrap();
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, Joined::default(), shutdown.clone()));
+        for opening in [
+            "",
+            "PRI * HT",
+            "GET /healthz HTTP/1.1\r\nhost: x\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n",
+        ] {
+            let mut peer = TcpStream::connect(address).await.unwrap();
+            peer.write_all(opening.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let hung_up = tokio::time::timeout(PATIENCE * 3, peer.read_to_end(&mut answer)).await;
+            assert!(hung_up.is_ok(), "{opening:?} is left alone");
+            let answered = answer.starts_with(b"HTTP/1.1 200");
+            assert_eq!(answered, opening.ends_with("\r\n\r\n"), "{opening:?}");
+        }
+        shutdown.cancel();
+        serving.await.unwrap();
+    }
 }
