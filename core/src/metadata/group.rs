@@ -95,7 +95,8 @@ pub struct MemberAssignment {
     pub partitions: Vec<AssignedTopic>,
     /// Milliseconds until the next heartbeat at the latest.
     pub heartbeat_interval_millis: u64,
-    /// Milliseconds without an answered heartbeat after which the member must stop by its own clock.
+    /// Milliseconds after which the member must stop by its own clock, counted from when it *sent* the last heartbeat (or join)
+    /// that was answered.
     pub session_timeout_millis: u64,
 }
 
