@@ -167,6 +167,16 @@ struct Truth {
     unknown: bool,
 }
 
+impl Truth {
+    fn settle(&mut self, expulsion: Expulsion) {
+        match expulsion {
+            Expulsion::Done => self.out = true,
+            Expulsion::Refused => self.leaving = self.unknown,
+            Expulsion::Unknown => self.unknown = true,
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -234,12 +244,7 @@ proptest! {
                     leader.table.settle(&under_way, expulsion);
                     for (_, settled, _) in under_way.drain(..) {
                         let which = (0..TIMEOUTS.len()).find(|which| member(*which) == settled).unwrap();
-                        let known = &mut truth[which];
-                        match expulsion {
-                            Expulsion::Done => known.out = true,
-                            Expulsion::Refused => known.leaving = known.unknown,
-                            Expulsion::Unknown => known.unknown = true,
-                        }
+                        truth[which].settle(expulsion);
                     }
                 }
                 Step::Lead | Step::Pick => {}
