@@ -4,6 +4,7 @@
 //! nothing but the state and the entry.
 
 mod commit;
+mod unit;
 
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{LogIndex, NodeId};
@@ -16,6 +17,7 @@ use crate::entry::Entry;
 use crate::node::Cluster;
 use crate::segment::{Moment, Segments};
 use crate::session::Sessions;
+use crate::settings::Settings;
 use crate::topic::Topics;
 
 /// Everything that the metadata core knows. Cloning is cheap: a clone shares its content until either changes.
@@ -24,6 +26,7 @@ pub struct State {
     pub(crate) applied: LogIndex,
     pub(crate) log_time: Timestamp,
     pub(crate) cluster: Option<Cluster>,
+    pub(crate) settings: Settings,
     pub(crate) sessions: Sessions,
     pub(crate) topics: Topics,
     pub(crate) segments: Segments,
@@ -35,6 +38,7 @@ impl Default for State {
             applied: LogIndex(0),
             log_time: Timestamp::EPOCH,
             cluster: None,
+            settings: Settings::default(),
             sessions: Sessions::default(),
             topics: Topics::default(),
             segments: Segments::default(),
@@ -56,7 +60,7 @@ impl State {
     pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Vec<Outcome> {
         self.applied = self.applied.max(index);
         self.log_time = self.log_time.max(entry.log_time);
-        let at = Moment { index: self.applied, time: self.log_time };
+        let at = Moment { index: self.applied, time: self.log_time, level: entry.level };
         entry.commands.iter().map(|command| self.decide(at, command)).collect()
     }
 
@@ -115,9 +119,10 @@ impl State {
                 self.segments.forget_old(at.time);
                 Ok(Reply::SessionsExpired { count: self.sessions.expire(at.time) })
             }
-            Command::RaiseProducerEpoch(_) | Command::SetFencingToken(_) | Command::AlterSettings(_) => {
+            Command::RaiseProducerEpoch(_) | Command::SetFencingToken(_) => {
                 Err(Problem::new(ErrorCode::Unavailable, "not there yet"))
             }
+            Command::AlterSettings(request) => self.settings.alter(request).map(Reply::SettingsAltered),
             Command::JoinGroup(_)
             | Command::ConfirmAssignment(_)
             | Command::LeaveGroup(_)

@@ -32,6 +32,8 @@ impl FeatureLevel {
     /// | 1 | topics, segments, sessions, nodes |
     /// | 2 | producers, idempotency keys, conditions, fencing tokens, groups, settings |
     pub const CURRENT: Self = Self(2);
+    /// The level that brought producers, idempotency keys, conditions and group offsets of append units.
+    pub(crate) const GUARANTEES: Self = Self(2);
 }
 
 /// One Raft log entry: commands that the proposer grouped; each is decided on its own.

@@ -25,6 +25,7 @@ mod node;
 mod partition;
 mod segment;
 mod session;
+mod settings;
 pub mod snapshot;
 mod topic;
 

@@ -10,6 +10,8 @@ use carnax_core::limits;
 use carnax_core::time::Timestamp;
 use imbl::{OrdMap, OrdSet};
 
+use crate::entry::FeatureLevel;
+
 /// The place of a segment in the order of commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SegmentNumber(pub(crate) u64);
@@ -45,6 +47,8 @@ pub(crate) struct DeadSegment {
 pub(crate) struct Moment {
     pub(crate) index: LogIndex,
     pub(crate) time: Timestamp,
+    /// Of the entry: what it means never changes, so what came with a higher level is not looked at below it.
+    pub(crate) level: FeatureLevel,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -171,7 +175,7 @@ impl Segments {
         });
         let in_order = last.is_none_or(|last| last < number.0) && number.0 < self.next;
         if in_order && segment.live > 0 {
-            let at = Moment { index: LogIndex(0), time: segment.append_time };
+            let at = Moment { index: LogIndex(0), time: segment.append_time, level: FeatureLevel(0) };
             self.place(number, segment, at);
         }
         in_order && segment.live > 0

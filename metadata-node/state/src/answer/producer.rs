@@ -31,6 +31,6 @@ pub fn describe_fencing_token(
 }
 
 /// Tells what was set.
-pub fn describe_settings(_state: &State) -> SettingsDescription {
-    SettingsDescription { entries: [].into() }
+pub fn describe_settings(state: &State) -> SettingsDescription {
+    state.settings.describe()
 }

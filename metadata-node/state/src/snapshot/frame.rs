@@ -27,6 +27,7 @@ pub(super) const FRAME_BYTES_MAX: u32 = 256 * 1024 * 1024;
 pub(super) enum Frame {
     Head(Head),
     Nodes(Vec<(NodeId, Node)>),
+    Settings(ConfigEntries),
     Sessions(Vec<SessionRow>),
     Segments(Vec<SegmentRow>),
     Dead(Vec<DeadRow>),

@@ -16,6 +16,7 @@ use crate::node::{Cluster, Node};
 use crate::partition::Partition;
 use crate::segment::{DeadSegment, Segment, SegmentNumber};
 use crate::session::Session;
+use crate::settings::Settings;
 use crate::topic::{Config, FORMER_MAX, Topic};
 
 /// How much a reader takes in.
@@ -184,6 +185,11 @@ impl Building {
         match frame {
             Frame::Head(_) | Frame::End(_) => Err("a second head"),
             Frame::Nodes(nodes) => self.add_nodes(nodes),
+            Frame::Settings(entries) => {
+                self.state.settings =
+                    Settings::read(&entries).map_err(|_| "settings that are not understood")?;
+                Ok(())
+            }
             Frame::Sessions(sessions) => {
                 sessions.into_iter().try_for_each(|session| self.add_session(session))
             }

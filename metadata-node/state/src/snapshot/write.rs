@@ -25,6 +25,9 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
     let mut frames = Frames { to, frames: 0, checksum: 0, content: Vec::new() };
     write_head(state, &mut frames)?;
     let State { sessions, topics, segments, .. } = state;
+    if !state.settings.entries().is_empty() {
+        frames.put(&Frame::Settings(state.settings.entries().clone()))?;
+    }
     // One a frame: a reply to keep may be large.
     for (id, session) in sessions.iter() {
         let frontend = session.frontend.to_string();

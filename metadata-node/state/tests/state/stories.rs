@@ -223,11 +223,6 @@ fn each_unit_is_decided_alone_and_a_refused_one_takes_no_offset() {
     let good = |start| unit(vec![slice(topic, 0, start, 10, 2, 5)]);
     let routed =
         |partition_count| UnitCommit { routing: vec![Routing { topic, partition_count }], ..good(20) };
-    let idempotent = carnax_core::metadata::IdempotencyStamp {
-        principal: String::new(),
-        key: "k".parse().unwrap(),
-        body_hash: [0; 16],
-    };
     let cases = vec![
         (good(0), None),
         (good(5), Some(ErrorCode::InvalidValue)),
@@ -253,7 +248,6 @@ fn each_unit_is_decided_alone_and_a_refused_one_takes_no_offset() {
         (unit(vec![slice(topic, 0, 999_999, 2, 1, 5)]), Some(ErrorCode::InvalidValue)),
         (unit(vec![slice(topic, 0, u64::MAX, 2, 1, 5)]), Some(ErrorCode::InvalidValue)),
         (unit(vec![]), Some(ErrorCode::InvalidValue)),
-        (UnitCommit { idempotency: Some(idempotent), ..good(20) }, Some(ErrorCode::InvalidValue)),
         (routed(1), Some(ErrorCode::StaleRouting)),
         (good(10), None),
         (routed(2), None),
