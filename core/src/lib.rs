@@ -18,6 +18,7 @@ pub mod offset;
 pub mod partitioner;
 pub mod problem;
 pub mod record;
+pub mod request_hash;
 pub mod segment;
 pub mod time;
 pub mod topic;
