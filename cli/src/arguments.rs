@@ -5,7 +5,9 @@ use std::time::Duration;
 use carnax::{BuildError, Client};
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{bench, cluster, completions, consume, demo, dev, doctor, produce, segment, topic};
+use crate::command::{
+    bench, cluster, completions, consume, demo, dev, doctor, group, produce, segment, topic,
+};
 use crate::exit;
 use crate::output::Format;
 
@@ -60,7 +62,10 @@ pub(crate) enum Command {
     /// Read records
     #[command(after_help = exit::HELP)]
     Consume(consume::Consume),
-    /// See and change the metadata cluster
+    /// See consumer groups, move their offsets, delete them
+    #[command(subcommand, after_help = exit::HELP)]
+    Group(group::Group),
+    /// See and change the metadata cluster and its settings
     #[command(subcommand, after_help = exit::HELP)]
     Cluster(cluster::Cluster),
     /// Look into segment objects
@@ -138,13 +143,34 @@ mod tests {
             "carnax consume flights --follow",
             "carnax --endpoint http://a:1,http://b:2 cluster status",
             "carnax cluster transfer-leader --to 3",
+            "carnax cluster settings",
+            "carnax cluster settings producer.max=1000 --reset idempotency.window.ms",
+            "carnax group list --prefix bill",
+            "carnax group offsets billing --topic flights --topic orders",
+            "carnax group commit billing flights/0=41 flights/1=7",
+            "carnax group reset billing --to earliest",
+            "carnax group reset billing --to @1700000000000 --topic flights --partition 3 --execute",
+            "carnax group reset billing --ago 7200 --execute",
+            "carnax group reset billing --shift-by -10",
+            "carnax group remove-member billing m-1",
+            "carnax group delete billing",
             "carnax segment inspect 1/segments/2f/01HF7YAT00000000000000001A --object-store file:///tmp/x",
             "carnax bench --object-store memory://x --output json",
         ] {
             let parsed = Arguments::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");
         }
-        for line in ["carnax", "carnax consume t --from soon", "carnax consume t --follow --until-end"] {
+        for line in [
+            "carnax",
+            "carnax consume t --from soon",
+            "carnax consume t --follow --until-end",
+            "carnax group reset g",
+            "carnax group reset g --to noon",
+            "carnax group reset g --to earliest --shift-by 1",
+            "carnax group commit g",
+            "carnax group commit g t=1",
+            "carnax cluster settings producer.max",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod consume;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod group;
 pub(crate) mod produce;
 pub(crate) mod segment;
 pub(crate) mod topic;
@@ -24,6 +25,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Topic(topic) => topic.run(&global, &mut out).await?,
         Command::Produce(produce) => Box::pin(produce.run(&global, &mut out)).await?,
         Command::Consume(consume) => Box::pin(consume.run(&global, &mut out)).await?,
+        Command::Group(group) => group.run(&global, &mut out).await?,
         Command::Cluster(cluster) => cluster.run(&global, &mut out).await?,
         Command::Segment(segment) => segment.run(&mut out).await?,
         Command::Doctor(doctor) => Box::pin(doctor.run(&global, &mut out)).await?,

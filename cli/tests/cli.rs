@@ -32,10 +32,15 @@ fn exit_codes_tell_wrong_usage_from_failure_and_from_what_may_work_later() {
         (vec!["topic"], 2),
         (vec!["consume", "t", "--from", "soon"], 2),
         (vec!["topic", "alter", "t"], 2),
+        (vec!["group", "reset", "g"], 2),
+        (vec!["group", "commit", "g", "t/0=soon"], 2),
+        (vec!["cluster", "settings", "producer.max"], 2),
         (vec!["topic", "describe", "not a name"], 1),
+        (vec!["group", "describe", "not a name"], 1),
         (vec!["segment", "inspect", "there-is-no-such-file"], 1),
         ([&away[..], &["topic", "list"]].concat(), 3),
         ([&away[..], &["consume", "t"]].concat(), 3),
+        ([&away[..], &["group", "reset", "g", "--to", "earliest"]].concat(), 3),
         ([&away[..], &["produce", "t"]].concat(), 3),
     ] {
         let output = carnax(&arguments);

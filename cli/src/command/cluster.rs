@@ -1,11 +1,11 @@
 //! `carnax cluster`: the metadata cluster, seen and changed.
 
-use carnax::{ClusterResponse, NodeId};
+use carnax::{AlterSettingsRequest, ClusterResponse, ConfigValue, NodeId, SettingsResponse};
 use carnax_core::metadata::NodeRole;
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::arguments::Global;
+use crate::arguments::{Global, name_and_value};
 use crate::output::{Output, table};
 
 #[derive(Debug, Subcommand)]
@@ -31,6 +31,15 @@ pub(crate) enum Cluster {
         #[arg(long, value_name = "NODE")]
         to: Option<u64>,
     },
+    /// Show the settings of the cluster, or change some
+    Settings {
+        /// Settings to change, such as idempotency.window.ms=3600000; none only shows all
+        #[arg(value_name = "NAME=VALUE", value_parser = name_and_value)]
+        set: Vec<(String, String)>,
+        /// Setting to bring back to its default; may be repeated
+        #[arg(long, value_name = "NAME")]
+        reset: Vec<String>,
+    },
 }
 
 impl Cluster {
@@ -54,9 +63,22 @@ impl Cluster {
                 let name = leader.map_or("nobody yet".to_owned(), |leader| format!("node {leader}"));
                 out.show(&document, |_| format!("leader is {name}\n"))?;
             }
+            Self::Settings { set, reset } if set.is_empty() && reset.is_empty() => {
+                out.show(&admin.settings().await?, settings)?;
+            }
+            Self::Settings { set, reset } => {
+                let set = set.into_iter().map(|(name, value)| (name, Some(ConfigValue(value))));
+                let reset = reset.into_iter().map(|name| (name, None));
+                let change = AlterSettingsRequest { settings: set.chain(reset).collect() };
+                out.show(&admin.alter_settings(&change).await?, settings)?;
+            }
         }
         Ok(())
     }
+}
+
+fn settings(all: &SettingsResponse) -> String {
+    all.settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
 fn describe(cluster: &ClusterResponse) -> String {
