@@ -67,6 +67,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/topics/{topic}/offsets", get(fetch::topic_offsets))
         .merge(groups::routes())
         .route("/v1/cluster", get(cluster::describe))
+        .route("/v1/cluster/settings", get(cluster::settings).patch(cluster::alter_settings))
         .route("/v1/cluster/nodes", post(cluster::add_node))
         .route("/v1/cluster/nodes/{node}", axum::routing::delete(cluster::remove_node))
         .route("/v1/cluster/leader", post(cluster::transfer_leadership))
@@ -107,6 +108,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         topics::delete,
         topics::trim,
         cluster::describe,
+        cluster::settings,
+        cluster::alter_settings,
         cluster::add_node,
         cluster::remove_node,
         cluster::transfer_leadership,

@@ -1,13 +1,21 @@
 //! `/v1/cluster`: who the metadata nodes are, and how to change that.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use carnax_core::http::{AddNodeRequest, ClusterResponse, TransferLeadershipRequest};
+use carnax_core::http::{
+    AddNodeRequest, AlterSettingsRequest, ClusterResponse, SettingsResponse, TransferLeadershipRequest,
+};
 use carnax_core::id::NodeId;
-use carnax_core::metadata::{AddNode, DescribeCluster, MembershipChanged, RemoveNode, TransferLeadership};
+use carnax_core::metadata::{
+    AddNode, AlterSettings, ClusterSettings, DescribeCluster, DescribeSettings, MembershipChanged,
+    RemoveNode, SettingsDescription, TransferLeadership,
+};
+use carnax_core::problem::Problem;
+use carnax_core::topic::ConfigEntries;
 use http::HeaderMap;
 
 use super::problem::Failure;
@@ -72,4 +80,51 @@ pub(super) async fn transfer_leadership(
         body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
     let command = TransferLeadership { to };
     Ok(Json(api.client.command(command).await.map_err(CommandError::into_problem)?))
+}
+
+/// The settings of the cluster, defaults included.
+#[utoipa::path(
+    get, path = "/v1/cluster/settings", tag = "cluster",
+    responses((status = 200, body = SettingsResponse), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn settings(State(api): State<Arc<Api>>) -> Result<Json<SettingsResponse>, Failure> {
+    Ok(Json(response(api.client.query(DescribeSettings {}).await?)))
+}
+
+/// Changes settings of the cluster; what is absent stays, `null` brings the default back.
+#[utoipa::path(
+    patch, path = "/v1/cluster/settings", tag = "cluster", request_body = AlterSettingsRequest,
+    responses((status = 200, body = SettingsResponse), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn alter_settings(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<SettingsResponse>, Failure> {
+    let AlterSettingsRequest { settings } =
+        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let entries: BTreeMap<_, _> =
+        settings.into_iter().map(|(name, value)| (name, value.map(|value| value.0))).collect();
+    check_settings(&entries)?;
+    let altered = api.client.command(AlterSettings { entries }).await.map_err(CommandError::into_problem)?;
+    Ok(Json(response(altered)))
+}
+
+/// Values that are set have to be right, and names that are brought back to their defaults have to be there.
+fn check_settings(entries: &BTreeMap<String, Option<String>>) -> Result<(), Problem> {
+    let defaults = ClusterSettings::default().to_entries();
+    let with_default = |(name, value): (&String, &Option<String>)| {
+        let value = value.as_ref().or_else(|| defaults.get(name));
+        (name.clone(), value.cloned().unwrap_or_default())
+    };
+    let entries: ConfigEntries = entries.iter().map(with_default).collect();
+    let checked = ClusterSettings::from_entries(&entries);
+    checked.map(|_| ()).map_err(|error| parameters::invalid(&error.to_string()))
+}
+
+fn response(described: SettingsDescription) -> SettingsResponse {
+    // Entries of a later version are shown as they are stored.
+    let settings = ClusterSettings::from_entries(&described.entries)
+        .map_or(described.entries, ClusterSettings::to_entries);
+    SettingsResponse { settings }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SessionId, TopicId};
 use carnax_core::metadata::{
-    AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic, DeleteGroup,
-    DeleteTopic, DescribeCluster, DescribeGroup, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup,
-    LeaveGroup, ListGroups, ListTopics, MemberAssignment, OpenSession, PlanFetch, TrimPartition,
-    WatchCommits,
+    AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
+    DeleteGroup, DeleteTopic, DescribeCluster, DescribeGroup, DescribeSettings, DescribeTopic, FetchOffsets,
+    Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, MemberAssignment, OpenSession, PlanFetch,
+    SettingsDescription, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -322,11 +322,17 @@ fn router(inner: &Arc<Inner>) -> Router {
         })
 }
 
+fn describe_settings(state: &State, _: &DescribeSettings) -> Result<SettingsDescription, Problem> {
+    Ok(answer::describe_settings(state))
+}
+
 fn group_routes(router: Router, inner: &Arc<Inner>) -> Router {
     let router = group_command!(router, inner, JoinGroup, GroupJoined);
     let router = group_command!(router, inner, LeaveGroup, GroupLeft);
     let router = group_command!(router, inner, CommitOffsets, OffsetsCommitted);
     let router = group_command!(router, inner, DeleteGroup, GroupDeleted);
+    let router = group_command!(router, inner, AlterSettings, SettingsAltered);
+    let router = query!(router, inner, DescribeSettings, describe_settings);
     let router = query!(router, inner, FetchOffsets, answer::fetch_offsets);
     let router = query!(router, inner, DescribeGroup, answer::describe_group);
     let router = query!(router, inner, ListGroups, answer::list_groups);

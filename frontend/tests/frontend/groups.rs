@@ -195,3 +195,38 @@ async fn every_wrong_field_of_a_reset_or_parameter_of_a_question_is_a_problem() 
     }
     frontend.stop().await;
 }
+
+#[tokio::test]
+async fn settings_are_changed_brought_back_and_refused_when_they_are_wrong() {
+    let frontend = start().await;
+    let path = "/v1/cluster/settings";
+    let defaults = frontend.get(path).await.json();
+    assert_eq!(defaults["settings"]["idempotency.window.ms"], "3600000");
+    let change = async |body: Value| frontend.call("PATCH", path, &[], body.to_string()).await;
+    let changed = change(json!({"settings": {"producer.max": 7, "idempotency.max": "9"}})).await.json();
+    assert_eq!(
+        (&changed["settings"]["producer.max"], &changed["settings"]["idempotency.max"]),
+        (&json!("7"), &json!("9"))
+    );
+    let back = change(json!({"settings": {"producer.max": null}})).await.json();
+    assert_eq!(
+        (&back["settings"]["producer.max"], &back["settings"]["idempotency.max"]),
+        (&json!("100000"), &json!("9"))
+    );
+    for (wrong, code) in [
+        (json!({"settings": {"producer.size": 1}}), "invalid_value"),
+        (json!({"settings": {"producer.size": null}}), "invalid_value"),
+        (json!({"settings": {"producer.max": -1}}), "invalid_value"),
+        (json!({"settings": {"producer.window.ms": "1 h"}}), "invalid_value"),
+        (json!({"settings": {"idempotency.window.ms": 999}}), "invalid_value"),
+        (json!({"settings": {"group.offsets.retention.ms": ""}}), "invalid_value"),
+        (json!({"settings": {"idempotency.max": 1, "producer.max": true}}), "invalid_value"),
+        (json!({"settings": {"producer.max": 1.5}}), "malformed"),
+        (json!({"settings": ["producer.max"]}), "malformed"),
+        (json!({"producer.max": 1}), "malformed"),
+    ] {
+        change(wrong).await.problem(code);
+    }
+    assert_eq!(frontend.get(path).await.json(), back, "what was refused changed nothing");
+    frontend.stop().await;
+}
