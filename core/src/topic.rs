@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 
 /// The name of a topic: 1 to 249 of `A–Z a–z 0–9 . _ -`, and neither `.` nor `..` (Kafka's rule).
+///
+/// Cloning shares the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(try_from = "String", into = "String")]
-pub struct TopicName(String);
+#[cfg_attr(feature = "openapi", schema(value_type = String))]
+pub struct TopicName(Arc<str>);
 
 /// A text that is no topic name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +38,7 @@ impl FromStr for TopicName {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let fits = (1..=limits::TOPIC_NAME_BYTES_MAX).contains(&name.len());
         if fits && name.bytes().all(allowed) && name != "." && name != ".." {
-            Ok(Self(name.to_owned()))
+            Ok(Self(name.into()))
         } else {
             Err(InvalidTopicName(name.chars().take(300).collect()))
         }
@@ -51,7 +55,7 @@ impl TryFrom<String> for TopicName {
 
 impl From<TopicName> for String {
     fn from(name: TopicName) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 
