@@ -9,26 +9,24 @@
 mod builder;
 mod chunk;
 mod fetcher;
+mod reader;
 mod stream;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnax_core::id::PartitionIndex;
+use carnax_core::id::{PartitionIndex, TopicId, TopicPartition};
 use carnax_core::offset::Offset;
 use carnax_core::record::Header;
 use carnax_core::time::Timestamp;
+use carnax_core::topic::TopicName;
 use futures::StreamExt;
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::error::RequestError;
-use chunk::Chunk;
-use fetcher::Fetcher;
+pub(crate) use fetcher::Fetcher;
+pub(crate) use reader::Reader;
 
 pub use builder::ConsumerBuilder;
 
@@ -62,6 +60,8 @@ pub enum OffsetReset {
 /// A record with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumedRecord {
+    /// Its topic.
+    pub topic: TopicName,
     /// Its partition.
     pub partition: PartitionIndex,
     /// Its offset there.
@@ -80,8 +80,10 @@ pub struct ConsumedRecord {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConsumeError {
     /// A fetch failed for good, or for the operation time-out of the client.
-    #[error("cannot fetch partition {partition} at offset {offset}")]
+    #[error("cannot fetch partition {partition} of {topic} at offset {offset}")]
     Fetch {
+        /// Of which topic.
+        topic: TopicName,
         /// Of which partition.
         partition: PartitionIndex,
         /// Where.
@@ -91,8 +93,12 @@ pub enum ConsumeError {
         source: Arc<RequestError>,
     },
     /// A record batch is damaged. Its neighbours can still be read: seek to `next_offset` to skip it knowingly.
-    #[error("records {offset} to before {next_offset} of partition {partition} are damaged: {reason}")]
+    #[error(
+        "records {offset} to before {next_offset} of partition {partition} of {topic} are damaged: {reason}"
+    )]
     Damaged {
+        /// Of which topic.
+        topic: TopicName,
         /// Of which partition.
         partition: PartitionIndex,
         /// The first damaged record that was to be read.
@@ -105,6 +111,13 @@ pub enum ConsumeError {
 }
 
 impl ConsumeError {
+    /// The topic of that partition.
+    pub fn topic(&self) -> &TopicName {
+        match self {
+            Self::Fetch { topic, .. } | Self::Damaged { topic, .. } => topic,
+        }
+    }
+
     /// The partition that is no longer read.
     pub fn partition(&self) -> PartitionIndex {
         match self {
@@ -148,25 +161,8 @@ impl ConsumeError {
 /// ```
 #[derive(Debug)]
 pub struct Consumer {
-    fetcher: Fetcher,
-    partitions: BTreeMap<PartitionIndex, Partition>,
-    /// Gives each start of a partition a number, so that what an earlier one fetched is told apart.
-    epoch: u64,
-    chunks: mpsc::UnboundedReceiver<Chunk>,
-    /// Bounded by the slots of the fetchers: each may have one chunk here.
-    into_chunks: mpsc::UnboundedSender<Chunk>,
-    fetches: JoinSet<()>,
-    current: Option<stream::Current>,
-}
-
-#[derive(Debug)]
-struct Partition {
-    /// The next record to hand out.
-    position: Offset,
-    high_watermark: Arc<AtomicU64>,
-    epoch: u64,
-    /// None once it has failed.
-    fetch: Option<AbortHandle>,
+    topic_id: TopicId,
+    reader: Reader,
 }
 
 impl Consumer {
@@ -179,46 +175,36 @@ impl Consumer {
     /// Any [`ConsumeError`], as soon as it is next in line; records before it are handed out by the call before.
     pub async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<ConsumedRecord>, ConsumeError> {
         let mut records = Vec::new();
+        if max == 0 {
+            return Ok(records);
+        }
         let deadline = Instant::now() + wait;
-        while records.len() < max {
-            let next = if records.is_empty() {
-                match tokio::time::timeout_at(deadline, self.next()).await {
-                    Ok(next) => next,
-                    Err(_) => break,
-                }
-            } else {
-                match self.next_at_hand() {
-                    Some(record) => Some(Ok(record)),
-                    None => break,
-                }
-            };
-            match next {
-                Some(record) => records.push(record?),
-                None => break,
-            }
+        if let Ok(Some(first)) = tokio::time::timeout_at(deadline, self.reader.next()).await {
+            records.push(first?);
+            self.reader.take_at_hand(max, &mut records);
         }
         Ok(records)
     }
 
     /// The partitions that this consumer was made for.
     pub fn partitions(&self) -> impl Iterator<Item = PartitionIndex> + '_ {
-        self.partitions.keys().copied()
+        self.reader.positions().map(|(on, _)| on.partition)
     }
 
     /// The partitions that have failed and are not read.
     pub fn failed(&self) -> impl Iterator<Item = PartitionIndex> + '_ {
-        self.partitions.iter().filter(|(_, state)| state.fetch.is_none()).map(|(partition, _)| *partition)
+        self.reader.failed().map(|on| on.partition)
     }
 
     /// The offset that is read next: one past the last record that was handed out, or further where there are holes. None
     /// for a partition that this consumer was not made for.
     pub fn position(&self, partition: PartitionIndex) -> Option<Offset> {
-        self.partitions.get(&partition).map(|state| state.position)
+        self.reader.position(self.on(partition))
     }
 
     /// One past the last record of the partition, as of the last fetch.
     pub fn high_watermark(&self, partition: PartitionIndex) -> Option<Offset> {
-        self.partitions.get(&partition).map(|state| Offset(state.high_watermark.load(Ordering::Relaxed)))
+        self.reader.high_watermark(self.on(partition))
     }
 
     /// Goes on elsewhere; records that were fetched ahead are forgotten. Also brings a failed partition back.
@@ -226,41 +212,23 @@ impl Consumer {
     /// # Errors
     /// `partition_not_found`, or any other [`RequestError`]; then nothing has changed.
     pub async fn seek(&mut self, partition: PartitionIndex, start: Start) -> Result<(), RequestError> {
-        if !self.partitions.contains_key(&partition) {
+        let Some(fetcher) = self.reader.fetcher(self.on(partition)) else {
             return Err(RequestError::invalid(format_args!("consumer does not read partition {partition}")));
-        }
+        };
         let offset = match start {
             Start::Offset(offset) => offset,
-            start => self.fetcher.resolve(partition, start).await?,
+            start => fetcher.resolve(start).await?,
         };
-        self.restart(partition, offset);
+        self.reader.restart(self.on(partition), offset);
         Ok(())
     }
 
     /// Brings a failed partition back where it failed. Does nothing for others.
     pub fn resume(&mut self, partition: PartitionIndex) {
-        let failed = self.partitions.get(&partition).filter(|state| state.fetch.is_none());
-        if let Some(position) = failed.map(|state| state.position) {
-            self.restart(partition, position);
-        }
+        self.reader.resume_failed(self.on(partition));
     }
 
-    fn restart(&mut self, partition: PartitionIndex, position: Offset) {
-        self.epoch += 1;
-        let Some(state) = self.partitions.get_mut(&partition) else { return };
-        if let Some(fetch) = state.fetch.take() {
-            fetch.abort();
-        }
-        if self.current.as_ref().is_some_and(|current| current.partition() == partition) {
-            self.current = None;
-        }
-        state.position = position;
-        state.epoch = self.epoch;
-        let watermark = Arc::clone(&state.high_watermark);
-        let fetcher = self.fetcher.clone();
-        let run = fetcher.run(partition, position, self.epoch, watermark, self.into_chunks.clone());
-        state.fetch = Some(self.fetches.spawn(run));
-        // Those that were aborted earlier have ended by now.
-        while self.fetches.try_join_next().is_some() {}
+    fn on(&self, partition: PartitionIndex) -> TopicPartition {
+        TopicPartition { topic: self.topic_id, partition }
     }
 }

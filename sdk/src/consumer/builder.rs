@@ -2,27 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use carnax_core::http::TopicResponse;
-use carnax_core::id::PartitionIndex;
+use carnax_core::id::{PartitionIndex, TopicPartition};
 use carnax_core::limits;
 use carnax_core::offset::Offset;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::fetcher::Fetcher;
-use super::{Consumer, OffsetReset, Partition, Start};
+use super::reader::Reader;
+use super::{Consumer, OffsetReset, Start};
 use crate::client::Client;
 use crate::error::RequestError;
 use crate::raw::parse_topic;
 
 /// Offset look-ups at once.
 const LOOKUPS_MAX: usize = 16;
-/// No fetch asks for less, however many partitions share the prefetched bytes.
-const FETCH_BYTES_MIN: u64 = 64 * 1024;
 
 /// Settings of a [`Consumer`].
 #[derive(Debug, Clone)]
@@ -115,62 +111,50 @@ impl ConsumerBuilder {
                 "topic {name} has no partition {unknown}, only {count}"
             )));
         }
-        let share = self.prefetch_bytes / (2 * partitions.len().max(1) as u64);
-        let fetcher = Fetcher {
+        let mut reader = Reader::new(self.prefetch_bytes);
+        let fetch_bytes = reader.fetch_bytes();
+        let fetcher = |partition| Fetcher {
             client: self.client.clone(),
-            topic: name,
-            topic_id: topic.topic_id,
-            fetch_bytes: share.clamp(FETCH_BYTES_MIN, limits::FETCH_BYTES_MAX),
+            topic: topic.name.clone(),
+            on: TopicPartition { topic: topic.topic_id, partition },
+            fetch_bytes: Arc::clone(&fetch_bytes),
             wait: self.wait,
             reset: self.reset,
         };
-        let positions = self.positions(&fetcher, &topic, &partitions).await?;
-        Ok(start(fetcher, positions))
+        let fetchers: Vec<_> = partitions.into_iter().map(fetcher).collect();
+        let positions = self.positions(&topic, &fetchers).await?;
+        for (fetcher, position) in fetchers.into_iter().zip(positions) {
+            reader.insert(fetcher, position);
+        }
+        Ok(Consumer { topic_id: topic.topic_id, reader })
     }
 
     async fn positions(
         &self,
-        fetcher: &Fetcher,
         topic: &TopicResponse,
-        partitions: &[PartitionIndex],
-    ) -> Result<Vec<(PartitionIndex, Offset)>, RequestError> {
-        let find = |partition: PartitionIndex| async move {
-            let start = self.starts.get(&partition).copied().unwrap_or(self.start);
-            let bounds = topic.partition_offsets.iter().find(|bounds| bounds.partition == partition);
-            let known = bounds.and_then(|bounds| match start {
-                Start::Offset(offset) => Some(offset),
-                Start::Earliest => Some(bounds.log_start_offset),
-                Start::Latest => Some(bounds.high_watermark),
-                Start::Last(count) => {
-                    Some(Offset(bounds.high_watermark.0.saturating_sub(count)).max(bounds.log_start_offset))
+        fetchers: &[Fetcher],
+    ) -> Result<Vec<Offset>, RequestError> {
+        let find = |fetcher: &Fetcher| {
+            let fetcher = fetcher.clone();
+            async move {
+                let partition = fetcher.on.partition;
+                let start = self.starts.get(&partition).copied().unwrap_or(self.start);
+                let bounds = topic.partition_offsets.iter().find(|bounds| bounds.partition == partition);
+                let known = bounds.and_then(|bounds| match start {
+                    Start::Offset(offset) => Some(offset),
+                    Start::Earliest => Some(bounds.log_start_offset),
+                    Start::Latest => Some(bounds.high_watermark),
+                    Start::Last(count) => Some(
+                        Offset(bounds.high_watermark.0.saturating_sub(count)).max(bounds.log_start_offset),
+                    ),
+                    Start::Timestamp(_) => None,
+                });
+                match known {
+                    Some(offset) => Ok(offset),
+                    None => fetcher.resolve(start).await,
                 }
-                Start::Timestamp(_) => None,
-            });
-            match known {
-                Some(offset) => Ok((partition, offset)),
-                None => Ok((partition, fetcher.resolve(partition, start).await?)),
             }
         };
-        stream::iter(partitions.iter().copied()).map(find).buffered(LOOKUPS_MAX).try_collect().await
+        stream::iter(fetchers).map(find).buffered(LOOKUPS_MAX).try_collect().await
     }
-}
-
-fn start(fetcher: Fetcher, positions: Vec<(PartitionIndex, Offset)>) -> Consumer {
-    let (into_chunks, chunks) = mpsc::unbounded_channel();
-    let mut consumer = Consumer {
-        fetcher,
-        partitions: BTreeMap::new(),
-        epoch: 0,
-        chunks,
-        into_chunks,
-        fetches: JoinSet::new(),
-        current: None,
-    };
-    for (partition, position) in positions {
-        let high_watermark = Arc::new(AtomicU64::new(position.0));
-        let state = Partition { position, high_watermark, epoch: 0, fetch: None };
-        consumer.partitions.insert(partition, state);
-        consumer.restart(partition, position);
-    }
-    consumer
 }

@@ -2,18 +2,26 @@
 
 use std::collections::VecDeque;
 
-use carnax_core::id::PartitionIndex;
+use carnax_core::id::TopicPartition;
 use carnax_core::offset::Offset;
 use carnax_core::record::Batch;
+use carnax_core::topic::TopicName;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ConsumeError;
 use crate::raw::FetchResponse;
 
+/// A partition with the name of its topic.
+#[derive(Debug, Clone)]
+pub(crate) struct Of {
+    pub(crate) topic: TopicName,
+    pub(crate) on: TopicPartition,
+}
+
 /// Batches of one fetch, in order, and why there are no more if there are none.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    pub(super) partition: PartitionIndex,
+    pub(super) of: Of,
     pub(super) epoch: u64,
     /// From where it was fetched: elsewhere than asked for after an offset reset.
     pub(super) start: Offset,
@@ -26,9 +34,9 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    pub(super) fn failed(partition: PartitionIndex, epoch: u64, at: Offset, failure: ConsumeError) -> Self {
+    pub(super) fn failed(of: Of, epoch: u64, at: Offset, failure: ConsumeError) -> Self {
         let batches = VecDeque::new();
-        Self { partition, epoch, start: at, batches, failure: Some(failure), next_offset: at, slot: None }
+        Self { of, epoch, start: at, batches, failure: Some(failure), next_offset: at, slot: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -37,7 +45,7 @@ impl Chunk {
 }
 
 /// Splits an answer into batches and verifies them; ends at the first one that is damaged.
-pub(super) fn read(partition: PartitionIndex, epoch: u64, position: Offset, answer: &FetchResponse) -> Chunk {
+pub(super) fn read(of: Of, epoch: u64, position: Offset, answer: &FetchResponse) -> Chunk {
     let mut batches = VecDeque::new();
     let mut rest = answer.batches.clone();
     let mut expected = position;
@@ -48,7 +56,7 @@ pub(super) fn read(partition: PartitionIndex, epoch: u64, position: Offset, answ
             Ok(None) => break,
             Ok(Some(batch)) => batch,
             Err(error) => {
-                failure = Some(damaged(partition, expected, answer.next_offset, &error));
+                failure = Some(damaged(&of, expected, answer.next_offset, &error));
                 break;
             }
         };
@@ -59,7 +67,7 @@ pub(super) fn read(partition: PartitionIndex, epoch: u64, position: Offset, answ
             let mut behind = rest.clone();
             let next = Batch::parse_next(&mut behind).ok().flatten();
             let next = next.map_or(answer.next_offset, |next| base_offset(&next));
-            failure = Some(damaged(partition, expected.max(base), next, &error));
+            failure = Some(damaged(&of, expected.max(base), next, &error));
             break;
         }
         if end <= expected {
@@ -67,14 +75,14 @@ pub(super) fn read(partition: PartitionIndex, epoch: u64, position: Offset, answ
         }
         if base < expected && !batches.is_empty() {
             let reason = format!("batch at offset {base} comes where {expected} is next");
-            failure = Some(damaged(partition, expected, answer.next_offset, &reason));
+            failure = Some(damaged(&of, expected, answer.next_offset, &reason));
             break;
         }
         expected = end;
         batches.push_back(batch);
     }
     let next_offset = if failure.is_some() { expected } else { answer.next_offset.max(expected) };
-    Chunk { partition, epoch, start: position, batches, failure, next_offset, slot: None }
+    Chunk { of, epoch, start: position, batches, failure, next_offset, slot: None }
 }
 
 pub(super) fn base_offset(batch: &Batch) -> Offset {
@@ -85,12 +93,14 @@ pub(super) fn end_offset(batch: &Batch) -> Offset {
     Offset(base_offset(batch).0 + u64::from(batch.offset_count()))
 }
 
-pub(super) fn damaged(
-    partition: PartitionIndex,
-    offset: Offset,
-    next_offset: Offset,
-    reason: &dyn ToString,
-) -> ConsumeError {
+pub(super) fn damaged(of: &Of, offset: Offset, next_offset: Offset, reason: &dyn ToString) -> ConsumeError {
     let next_offset = next_offset.max(Offset(offset.0 + 1));
-    ConsumeError::Damaged { partition, offset, next_offset, reason: reason.to_string() }
+    let topic = of.topic.clone();
+    ConsumeError::Damaged {
+        topic,
+        partition: of.on.partition,
+        offset,
+        next_offset,
+        reason: reason.to_string(),
+    }
 }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::{PartitionIndex, TopicId};
+use carnax_core::id::TopicPartition;
 use carnax_core::offset::Offset;
 use carnax_core::topic::TopicName;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::chunk::{self, Chunk};
+use super::chunk::{self, Chunk, Of};
 use super::{ConsumeError, OffsetReset, Start};
 use crate::client::Client;
 use crate::error::RequestError;
@@ -20,22 +20,22 @@ use crate::raw::FetchRequest;
 /// An empty answer that came faster than this did not wait.
 const PAUSE_BELOW: Duration = Duration::from_millis(50);
 
-/// What all fetches of a consumer share.
+/// Reads one partition.
 #[derive(Debug, Clone)]
-pub(super) struct Fetcher {
-    pub(super) client: Client,
-    pub(super) topic: TopicName,
-    pub(super) topic_id: TopicId,
-    pub(super) fetch_bytes: u64,
-    pub(super) wait: Duration,
-    pub(super) reset: OffsetReset,
+pub(crate) struct Fetcher {
+    pub(crate) client: Client,
+    pub(crate) topic: TopicName,
+    pub(crate) on: TopicPartition,
+    /// How much a fetch asks for; the partitions of a reader share it.
+    pub(crate) fetch_bytes: Arc<AtomicU64>,
+    pub(crate) wait: Duration,
+    pub(crate) reset: OffsetReset,
 }
 
 impl Fetcher {
     /// Fetches until the partition fails or nobody listens. Fetches one chunk while another one waits to be read.
     pub(super) async fn run(
         self,
-        partition: PartitionIndex,
         mut position: Offset,
         epoch: u64,
         high_watermark: Arc<AtomicU64>,
@@ -44,14 +44,12 @@ impl Fetcher {
         let slots = Arc::new(Semaphore::new(1));
         loop {
             let started = Instant::now();
-            let mut chunk = match Box::pin(self.fetch(partition, &mut position)).await {
+            let mut chunk = match Box::pin(self.fetch(&mut position)).await {
                 Ok(answer) => {
                     high_watermark.store(answer.high_watermark.0, Ordering::Relaxed);
-                    chunk::read(partition, epoch, position, &answer)
+                    chunk::read(self.of(), epoch, position, &answer)
                 }
-                Err(error) => {
-                    Chunk::failed(partition, epoch, position, self.failure(partition, position, error))
-                }
+                Err(error) => Chunk::failed(self.of(), epoch, position, self.failure(position, error)),
             };
             if chunk.is_empty() && chunk.next_offset == position {
                 // A server that cannot wait must not be asked without a pause.
@@ -71,27 +69,19 @@ impl Fetcher {
     }
 
     /// The offset at which reading from `start` begins.
-    pub(super) async fn resolve(
-        &self,
-        partition: PartitionIndex,
-        start: Start,
-    ) -> Result<Offset, RequestError> {
+    pub(crate) async fn resolve(&self, start: Start) -> Result<Offset, RequestError> {
         let topic = self.topic.as_str();
-        Ok(self.client.admin().offset(topic, partition, start).await?.offset)
+        Ok(self.client.admin().offset(topic, self.on.partition, start).await?.offset)
     }
 
     /// Fetches at a position, or, if the partition does not hold it and the policy says so, at another one.
-    async fn fetch(
-        &self,
-        partition: PartitionIndex,
-        position: &mut Offset,
-    ) -> Result<crate::raw::FetchResponse, RequestError> {
+    async fn fetch(&self, position: &mut Offset) -> Result<crate::raw::FetchResponse, RequestError> {
         let mut request = FetchRequest {
-            partition,
+            partition: self.on.partition,
             offset: *position,
-            max_bytes: self.fetch_bytes,
+            max_bytes: self.fetch_bytes.load(Ordering::Relaxed),
             wait: self.wait,
-            topic_id: Some(self.topic_id),
+            topic_id: Some(self.on.topic),
         };
         let result = self.client.raw().fetch(self.topic.as_str(), &request).await;
         let outside = result.as_ref().is_err_and(|error| {
@@ -102,20 +92,27 @@ impl Fetcher {
             OffsetReset::Latest if outside => Start::Latest,
             _ => return result,
         };
-        *position = self.resolve(partition, start).await?;
-        tracing::warn!(topic = %self.topic, %partition, offset = %position, "offset is gone, reading elsewhere");
+        *position = self.resolve(start).await?;
+        tracing::warn!(topic = %self.topic, partition = %self.on.partition, offset = %position, "offset is gone, reading elsewhere");
         request.offset = *position;
         self.client.raw().fetch(self.topic.as_str(), &request).await
     }
 
-    fn failure(&self, partition: PartitionIndex, offset: Offset, error: RequestError) -> ConsumeError {
+    fn of(&self) -> Of {
+        Of { topic: self.topic.clone(), on: self.on }
+    }
+
+    fn failure(&self, offset: Offset, error: RequestError) -> ConsumeError {
         let document = error.problem().filter(|_| error.is(ErrorCode::DamagedBatch));
         match document {
             Some(document) => {
                 let next = document.facts.next_offset.unwrap_or(Offset(offset.0 + 1));
-                chunk::damaged(partition, offset, next, &document.detail)
+                chunk::damaged(&self.of(), offset, next, &document.detail)
             }
-            None => ConsumeError::Fetch { partition, offset, source: Arc::new(error) },
+            None => {
+                let (topic, partition) = (self.topic.clone(), self.on.partition);
+                ConsumeError::Fetch { topic, partition, offset, source: Arc::new(error) }
+            }
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use carnax_core::id::PartitionIndex;
+use carnax_core::id::TopicPartition;
 use carnax_core::offset::Offset;
 use carnax_core::record::{Batch, Records};
 use futures::Stream;
 
-use super::chunk::{self, Chunk};
+use super::chunk::{self, Chunk, Of};
+use super::reader::Reader;
 use super::{ConsumeError, ConsumedRecord, Consumer};
 
 /// The chunk that is being handed out.
@@ -20,17 +21,21 @@ pub(super) struct Current {
 }
 
 impl Current {
-    pub(super) fn partition(&self) -> PartitionIndex {
-        self.chunk.partition
+    pub(super) fn on(&self) -> TopicPartition {
+        self.chunk.of.on
+    }
+
+    pub(super) fn failure_is_next(&self) -> bool {
+        self.batch.is_none() && self.chunk.batches.is_empty() && self.chunk.failure.is_some()
     }
 
     /// The next record at or behind `position`; none when the chunk is used up.
     fn next(&mut self, position: Offset) -> Option<Result<ConsumedRecord, ConsumeError>> {
-        let partition = self.chunk.partition;
+        let of = &self.chunk.of;
         loop {
             let Some((records, base, end)) = &mut self.batch else {
                 match self.chunk.batches.pop_front() {
-                    Some(batch) => match open(&batch, partition, position) {
+                    Some(batch) => match open(&batch, of, position) {
                         Ok(opened) => self.batch = Some(opened),
                         Err(error) => return Some(Err(error)),
                     },
@@ -41,13 +46,14 @@ impl Current {
             match records.next() {
                 None => self.batch = None,
                 Some(Err(error)) => {
-                    return Some(Err(chunk::damaged(partition, position.max(*base), *end, &error)));
+                    return Some(Err(chunk::damaged(of, position.max(*base), *end, &error)));
                 }
                 Some(Ok(record)) => {
                     let offset = Offset(base.0 + u64::from(record.offset_delta));
                     if offset >= position {
                         return Some(Ok(ConsumedRecord {
-                            partition,
+                            topic: of.topic.clone(),
+                            partition: of.on.partition,
                             offset,
                             timestamp: record.timestamp,
                             key: record.key,
@@ -61,37 +67,26 @@ impl Current {
     }
 }
 
-fn open(
-    batch: &Batch,
-    partition: PartitionIndex,
-    position: Offset,
-) -> Result<(Records, Offset, Offset), ConsumeError> {
+fn open(batch: &Batch, of: &Of, position: Offset) -> Result<(Records, Offset, Offset), ConsumeError> {
     let (base, end) = (chunk::base_offset(batch), chunk::end_offset(batch));
     match batch.records() {
         Ok(records) => Ok((records, base, end)),
-        Err(error) => Err(chunk::damaged(partition, position.max(base), end, &error)),
+        Err(error) => Err(chunk::damaged(of, position.max(base), end, &error)),
     }
 }
 
-impl Consumer {
+impl Reader {
     /// The next record of the current chunk; none when it is used up.
-    fn next_of_current(&mut self) -> Option<Result<ConsumedRecord, ConsumeError>> {
+    pub(super) fn next_of_current(&mut self) -> Option<Result<ConsumedRecord, ConsumeError>> {
         let current = self.current.as_mut()?;
-        let state = self.partitions.get_mut(&current.partition())?;
-        let next = current.next(state.position);
+        let on = current.on();
+        let place = self.places.get_mut(&on)?;
+        let next = current.next(place.position);
         match &next {
-            Some(Ok(record)) => state.position = Offset(record.offset.0 + 1),
-            Some(Err(_)) => {
-                if let Some(fetch) = state.fetch.take() {
-                    fetch.abort();
-                }
-                // What the fetcher sent behind the failure is of an earlier epoch from now on.
-                self.epoch += 1;
-                state.epoch = self.epoch;
-                self.current = None;
-            }
+            Some(Ok(record)) => place.position = Offset(record.offset.0 + 1),
+            Some(Err(_)) => self.stop(on),
             None => {
-                state.position = state.position.max(current.chunk.next_offset);
+                place.position = place.position.max(current.chunk.next_offset);
                 self.current = None;
             }
         }
@@ -100,9 +95,9 @@ impl Consumer {
 
     /// Takes a chunk that arrived, unless its partition was sought or has failed since.
     fn accept(&mut self, chunk: Chunk) {
-        let state = self.partitions.get_mut(&chunk.partition).filter(|state| state.epoch == chunk.epoch);
-        if let Some(state) = state {
-            state.position = chunk.start;
+        let place = self.places.get_mut(&chunk.of.on).filter(|place| place.epoch == chunk.epoch);
+        if let Some(place) = place {
+            place.position = chunk.start;
             self.current = Some(Current { chunk, batch: None });
         }
     }
@@ -110,20 +105,18 @@ impl Consumer {
     /// A record that is there without waiting; none also before an error, which is for the next call.
     pub(super) fn next_at_hand(&mut self) -> Option<ConsumedRecord> {
         loop {
-            if let Some(current) = &self.current {
-                let failure_is_next = current.batch.is_none() && current.chunk.batches.is_empty();
-                if failure_is_next && current.chunk.failure.is_some() {
-                    return None;
-                }
+            if self.current.as_ref().is_some_and(Current::failure_is_next) {
+                return None;
             }
-            match self.next_of_current() {
-                Some(Ok(record)) => return Some(record),
-                Some(Err(error)) => {
+            let on = self.current.as_ref().map(Current::on);
+            match (self.next_of_current(), on) {
+                (Some(Ok(record)), _) => return Some(record),
+                (Some(Err(error)), Some(on)) => {
                     // A batch that cannot be decoded: keep the failure for the next call.
-                    self.keep_failure(error);
+                    self.keep_failure(on, error);
                     return None;
                 }
-                None => {
+                _ => {
                     let chunk = self.chunks.try_recv().ok()?;
                     self.accept(chunk);
                 }
@@ -131,15 +124,14 @@ impl Consumer {
         }
     }
 
-    fn keep_failure(&mut self, error: ConsumeError) {
-        let partition = error.partition();
-        if let Some(state) = self.partitions.get(&partition) {
-            self.accept(Chunk::failed(partition, state.epoch, state.position, error));
-        }
+    fn keep_failure(&mut self, on: TopicPartition, error: ConsumeError) {
+        let Some(place) = self.places.get(&on) else { return };
+        let of = Of { topic: error.topic().clone(), on };
+        self.accept(Chunk::failed(of, place.epoch, place.position, error));
     }
 }
 
-impl Stream for Consumer {
+impl Stream for Reader {
     type Item = Result<ConsumedRecord, ConsumeError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -147,7 +139,7 @@ impl Stream for Consumer {
             if let Some(next) = self.next_of_current() {
                 return Poll::Ready(Some(next));
             }
-            if self.partitions.values().all(|state| state.fetch.is_none()) {
+            if !self.is_active() {
                 return Poll::Ready(None);
             }
             match self.chunks.poll_recv(cx) {
@@ -156,5 +148,13 @@ impl Stream for Consumer {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<ConsumedRecord, ConsumeError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.reader).poll_next(cx)
     }
 }
