@@ -66,6 +66,8 @@ pub struct AtomicAppend {
     conditions: BTreeMap<(TopicName, PartitionIndex), AppendCondition>,
     group: Option<AppendGroupOffsets>,
     key: Option<IdempotencyKey>,
+    /// The group offsets tell a repeat: no key has to be remembered.
+    keyless: bool,
     compression: Compression,
     /// The first argument that was not valid: `send` tells.
     invalid: Option<RequestError>,
@@ -79,6 +81,7 @@ impl AtomicAppend {
             conditions: BTreeMap::new(),
             group: None,
             key: None,
+            keyless: false,
             compression: Compression::None,
             invalid: None,
         }
@@ -150,6 +153,12 @@ impl AtomicAppend {
         if let Some(key) = self.valid(key.as_ref().parse().map_err(RequestError::invalid)) {
             self.key = Some(key);
         }
+        self
+    }
+
+    /// Sends no idempotency key: right where group offsets move, and whoever sends knows what a repeat is answered.
+    pub(crate) fn told_apart_by_offsets(mut self) -> Self {
+        self.keyless = true;
         self
     }
 

@@ -15,6 +15,7 @@ use crate::admin::Admin;
 use crate::append::AtomicAppend;
 use crate::consumer::ConsumerBuilder;
 use crate::error::{BuildError, RequestError};
+use crate::group::GroupBuilder;
 use crate::producer::ProducerBuilder;
 use crate::raw::Raw;
 use crate::retry::{self, Operation, RetrySettings};
@@ -73,6 +74,11 @@ impl Client {
     /// Starts a consumer of one topic.
     pub fn consumer(&self, topic: impl Into<String>) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), topic.into())
+    }
+
+    /// Starts a member of a consumer group.
+    pub fn group(&self, group: impl Into<String>) -> GroupBuilder {
+        GroupBuilder::new(self.clone(), group.into())
     }
 
     /// Record batches as they travel.

@@ -7,6 +7,7 @@
 //! | [`Client::producer`] | appending records: batches, compression, bounded memory |
 //! | [`Client::append`] | appending to many topics and partitions, all or nothing, under conditions |
 //! | [`Client::consumer`] | reading records as a stream, from any offset or time |
+//! | [`Client::group`] | sharing partitions among processes; commits; exactly once |
 //! | [`Client::raw`] | record batches as they travel, without any of that |
 //!
 //! ```no_run
@@ -40,6 +41,7 @@ mod batches;
 mod client;
 mod consumer;
 mod error;
+mod group;
 mod producer;
 mod raw;
 mod retry;
@@ -68,6 +70,9 @@ pub use append::AtomicAppend;
 pub use client::{Client, ClientBuilder};
 pub use consumer::{ConsumeError, ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Start};
 pub use error::{BuildError, RequestError, SharedError};
+pub use group::{
+    GroupBuilder, GroupConsumer, GroupError, GroupPartition, PendingCommit, ProcessError, RebalanceListener,
+};
 pub use producer::{Delivery, ProduceError, Producer, ProducerBuilder, Record, RecordMetadata};
 pub use raw::{FetchRequest, FetchResponse, Raw};
 pub use retry::RetrySettings;

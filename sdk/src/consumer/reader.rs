@@ -10,10 +10,10 @@ use carnax_core::offset::Offset;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::ConsumedRecord;
 use super::chunk::Chunk;
 use super::fetcher::Fetcher;
 use super::stream::Current;
-use super::{ConsumeError, ConsumedRecord};
 
 /// No fetch asks for less, however many partitions share the prefetched bytes.
 const FETCH_BYTES_MIN: u64 = 64 * 1024;
@@ -186,15 +186,6 @@ impl Reader {
                 None => return,
             }
         }
-    }
-
-    /// An error that is next in line.
-    pub(crate) fn take_error(&mut self) -> Option<ConsumeError> {
-        let current = self.current.as_ref()?;
-        if !current.failure_is_next() {
-            return None;
-        }
-        self.next_of_current().and_then(Result::err)
     }
 
     fn share(&mut self) {
