@@ -155,6 +155,13 @@ pub struct Status {
     pub dead_segments: u64,
     /// Open sessions, and those that no tick has dropped yet.
     pub sessions: u64,
+    /// Producers that are remembered.
+    pub producers: u64,
+    /// Idempotency keys that are remembered.
+    pub idempotency_keys: u64,
+    /// Slices in the answers that producers and keys keep; at most
+    /// [`REMEMBERED_SLICES_MAX`](carnax_core::limits::REMEMBERED_SLICES_MAX).
+    pub remembered_slices: u64,
 }
 
 /// Counts what there is; takes the same time however much that is.
@@ -175,6 +182,9 @@ pub fn status(state: &State) -> Status {
         segments: state.segments.live_count(),
         dead_segments: state.segments.dead().len() as u64,
         sessions: state.sessions.len() as u64,
+        producers: state.producers.len() as u64,
+        idempotency_keys: state.keys.len() as u64,
+        remembered_slices: state.producers.slices().saturating_add(state.keys.slices()),
     }
 }
 

@@ -7,14 +7,20 @@ mod commit;
 mod unit;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::{LogIndex, NodeId};
-use carnax_core::metadata::{DeletedTopic, SessionOpened, TrimPartition, TrimmedPartition};
+use carnax_core::id::{LogIndex, NodeId, PartitionIndex};
+use carnax_core::metadata::{
+    DeletedTopic, PartitionFence, SessionOpened, SetFencingToken, TokenNow, TrimPartition, TrimmedPartition,
+};
+use carnax_core::name::FencingToken;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
+use carnax_core::topic::TopicName;
 
 use crate::command::{Command, Outcome, Reply};
 use crate::entry::Entry;
+use crate::idempotency::IdempotencyKeys;
 use crate::node::Cluster;
+use crate::producer::Producers;
 use crate::segment::{Moment, Segments};
 use crate::session::Sessions;
 use crate::settings::Settings;
@@ -28,6 +34,8 @@ pub struct State {
     pub(crate) cluster: Option<Cluster>,
     pub(crate) settings: Settings,
     pub(crate) sessions: Sessions,
+    pub(crate) producers: Producers,
+    pub(crate) keys: IdempotencyKeys,
     pub(crate) topics: Topics,
     pub(crate) segments: Segments,
 }
@@ -40,6 +48,8 @@ impl Default for State {
             cluster: None,
             settings: Settings::default(),
             sessions: Sessions::default(),
+            producers: Producers::default(),
+            keys: IdempotencyKeys::default(),
             topics: Topics::default(),
             segments: Segments::default(),
         }
@@ -48,7 +58,10 @@ impl Default for State {
 
 /// Whether a tick ([`Command::ExpireSessions`]) is worth proposing: a hint, cheap enough to be asked each second.
 pub fn due(state: &State, now: Timestamp) -> bool {
+    let settings = &state.settings.typed;
     state.sessions.due(now)
+        || state.producers.due(settings.producer_window, now)
+        || state.keys.due(settings.idempotency_window, now)
 }
 
 impl State {
@@ -60,6 +73,7 @@ impl State {
     pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Vec<Outcome> {
         self.applied = self.applied.max(index);
         self.log_time = self.log_time.max(entry.log_time);
+        self.forget_expired();
         let at = Moment { index: self.applied, time: self.log_time, level: entry.level };
         entry.commands.iter().map(|command| self.decide(at, command)).collect()
     }
@@ -119,10 +133,16 @@ impl State {
                 self.segments.forget_old(at.time);
                 Ok(Reply::SessionsExpired { count: self.sessions.expire(at.time) })
             }
-            Command::RaiseProducerEpoch(_) | Command::SetFencingToken(_) => {
-                Err(Problem::new(ErrorCode::Unavailable, "not there yet"))
+            Command::RaiseProducerEpoch(request) => {
+                let raised = self.producers.raise(request, &self.settings.typed, at.time);
+                raised.map(Reply::ProducerEpochRaised)
             }
-            Command::AlterSettings(request) => self.settings.alter(request).map(Reply::SettingsAltered),
+            Command::SetFencingToken(request) => self.set_fencing_token(request).map(Reply::FencingTokenSet),
+            Command::AlterSettings(request) => {
+                let altered = self.settings.alter(request)?;
+                self.forget_expired();
+                Ok(Reply::SettingsAltered(altered))
+            }
             Command::JoinGroup(_)
             | Command::ConfirmAssignment(_)
             | Command::LeaveGroup(_)
@@ -130,6 +150,14 @@ impl State {
             | Command::CommitOffsets(_)
             | Command::DeleteGroup(_) => Err(Problem::new(ErrorCode::Unavailable, "not there yet")),
         }
+    }
+
+    /// Drops producers and idempotency keys whose window has passed: done before each entry, so that what has expired is
+    /// unknown at once, whether or not a tick came.
+    fn forget_expired(&mut self) {
+        let settings = &self.settings.typed;
+        self.producers.expire(settings.producer_window, self.log_time);
+        self.keys.expire(settings.idempotency_window, self.log_time);
     }
 
     fn bootstrap(&mut self, command: &Command) -> Outcome {
@@ -145,6 +173,26 @@ impl State {
         }
         self.cluster = Some(Cluster::new(*cluster, *incarnation, *voters_wanted, address, *disk)?);
         Ok(Reply::Bootstrapped { node: Cluster::FIRST_NODE })
+    }
+
+    fn set_fencing_token(&mut self, request: &SetFencingToken) -> Result<PartitionFence, Problem> {
+        let SetFencingToken { topic, partition, token, from } = request;
+        let (topic_id, topic) = self.topics.resolve(topic)?;
+        let known = topic.partition(*partition)?;
+        let wanted = match from {
+            TokenNow::Any => known.fencing_token.as_ref(),
+            TokenNow::Nothing => None,
+            TokenNow::Token(token) => Some(token),
+        };
+        if known.fencing_token.as_ref() != wanted {
+            let (expected, actual) = (as_text(wanted), as_text(known.fencing_token.as_ref()));
+            return Err(condition_failed(&topic.name, *partition, expected, actual));
+        }
+        let high_watermark = known.high_watermark;
+        let topic = self.topics.get_mut(topic_id).expect("the topic was resolved above");
+        let known = topic.partition_mut(*partition).expect("the partition was found above");
+        known.fencing_token.clone_from(token);
+        Ok(PartitionFence { topic_id, token: token.clone(), high_watermark })
     }
 
     fn trim(&mut self, at: Moment, request: &TrimPartition) -> Result<TrimmedPartition, Problem> {
@@ -185,4 +233,24 @@ impl State {
 
 fn not_bootstrapped() -> Problem {
     Problem::new(ErrorCode::Unavailable, "the cluster is not bootstrapped")
+}
+
+/// Something that a caller presumed of a partition and that is not so.
+fn condition_failed(
+    topic: &TopicName,
+    partition: PartitionIndex,
+    expected: String,
+    actual: String,
+) -> Problem {
+    let detail = format_args!("partition {partition} of topic {topic} has {actual}, not {expected}");
+    Problem::new(ErrorCode::ConditionFailed, detail).with(|facts| {
+        facts.topic = Some(topic.to_string());
+        facts.partition = Some(partition);
+        facts.expected = Some(expected);
+        facts.actual = Some(actual);
+    })
+}
+
+fn as_text(token: Option<&FencingToken>) -> String {
+    token.map_or_else(|| "none".to_owned(), FencingToken::to_string)
 }

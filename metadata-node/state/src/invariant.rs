@@ -27,7 +27,7 @@ pub fn check(state: &State) -> Vec<String> {
             checks.iter().filter(|(_, holds)| !holds(partition)).map(|(name, _)| format!("{on}: {name}")),
         );
     }
-    let checks: [Predicate<State>; 7] = [
+    let checks: [Predicate<State>; 9] = [
         ("live counts are the slices", live_counts_are_the_slices),
         ("slices lie in their objects and share no byte", slices_lie_in_their_objects_and_share_no_byte),
         ("names and ids match", names_and_ids_match),
@@ -35,6 +35,8 @@ pub fn check(state: &State) -> Vec<String> {
         ("sessions are watched", sessions_are_watched),
         ("ids were given out", ids_were_given_out),
         ("remembered segments are recent", remembered_segments_are_recent),
+        ("producers are sound and live", producers_are_sound_and_live),
+        ("idempotency keys are in order and live", idempotency_keys_are_in_order_and_live),
     ];
     broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
     broken
@@ -171,6 +173,36 @@ fn remembered_segments_are_recent(state: &State) -> bool {
             .segments
             .iter()
             .all(|(_, segment)| segment.id.time() < oldest || recent.contains(&{ segment.id }))
+}
+
+/// Every entry drops what has expired before it is applied, and a change sets `last_seen` to log time. A producer enters with
+/// its watch entry, which moves only up to `last_seen`, and both leave together. Each answer is counted when it is kept, and
+/// none that would pass the limit.
+fn producers_are_sound_and_live(state: &State) -> bool {
+    let producers = &state.producers;
+    let seen: BTreeMap<_, _> = producers.iter().map(|(id, producer)| (id, producer.last_seen)).collect();
+    let window = state.settings.typed.producer_window;
+    let slices: u64 = producers.iter().map(|(_, producer)| producer.slices()).sum();
+    producers.watch().len() == seen.len()
+        && producers.watch().iter().all(|(at, id)| seen.get(id).is_some_and(|last_seen| at <= last_seen))
+        && seen.values().all(|seen| *seen <= state.log_time && state.log_time.since(*seen) < window)
+        && producers.iter().all(|(_, producer)| producer.is_sound())
+        && slices == producers.slices()
+        && slices.saturating_add(state.keys.slices()) <= limits::REMEMBERED_SLICES_MAX
+}
+
+/// A key enters the map and the end of the queue together, at a log time that never goes back, and leaves both at the front.
+fn idempotency_keys_are_in_order_and_live(state: &State) -> bool {
+    let keys: BTreeSet<_> = state.keys.iter().map(|(key, _)| key).collect();
+    let times: Vec<_> = state.keys.iter().map(|(_, reply)| reply.append_time).collect();
+    let window = state.settings.typed.idempotency_window;
+    let slices: u64 = state.keys.iter().map(|(_, reply)| reply.slice_count()).sum();
+    keys.len() == state.keys.len()
+        && times.len() == keys.len()
+        && times.is_sorted()
+        && times.first().is_none_or(|oldest| state.log_time.since(*oldest) < window)
+        && times.last().is_none_or(|newest| *newest <= state.log_time)
+        && slices == state.keys.slices()
 }
 
 fn partitions(state: &State) -> impl Iterator<Item = (TopicPartition, &Partition)> {

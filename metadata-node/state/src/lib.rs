@@ -1,6 +1,6 @@
 //! The deterministic state machine of the metadata core: what Raft's log entries mean.
 //!
-//! It owns topics, partitions, slices, segments, sessions and the list of nodes. [`State::apply`] is the only way in which
+//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, settings and the list of nodes. [`State::apply`] is the only way in which
 //! it changes; [`answer`] and [`snapshot`] are the only ways in which it is read.
 //!
 //! It is pure: the same entries in the same order give the same replies and the same snapshot bytes, on every machine and in
@@ -20,9 +20,12 @@ pub mod answer;
 mod apply;
 mod command;
 mod entry;
+mod idempotency;
 pub mod invariant;
 mod node;
 mod partition;
+mod producer;
+mod remembered;
 mod segment;
 mod session;
 mod settings;

@@ -2,6 +2,7 @@
 
 mod slices;
 
+use carnax_core::name::FencingToken;
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 
@@ -15,6 +16,7 @@ use crate::segment::SegmentNumber;
 pub(crate) struct Partition {
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Offset,
+    pub(crate) fencing_token: Option<FencingToken>,
     pub(crate) slices: Slices,
 }
 
@@ -30,7 +32,12 @@ pub(crate) struct NewSlice {
 
 impl Default for Partition {
     fn default() -> Self {
-        Self { log_start: Offset::ZERO, high_watermark: Offset::ZERO, slices: Slices::default() }
+        Self {
+            log_start: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            fencing_token: None,
+            slices: Slices::default(),
+        }
     }
 }
 

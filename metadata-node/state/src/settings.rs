@@ -13,7 +13,6 @@ pub(crate) struct Settings {
     /// Each value in the one spelling; without the defaults.
     entries: Arc<ConfigEntries>,
     /// The same with the defaults.
-    #[allow(dead_code, reason = "producers and groups are about to read them")]
     pub(crate) typed: ClusterSettings,
 }
 

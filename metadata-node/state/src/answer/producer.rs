@@ -1,22 +1,20 @@
 //! What the state says of producers, fencing tokens and settings.
 
-use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::{
     DescribeFencingToken, DescribeProducer, PartitionFence, ProducerDescription, SettingsDescription,
 };
 use carnax_core::problem::Problem;
 
 use crate::State;
+use crate::producer::{Producer, unknown};
 
 /// Describes a producer.
 ///
 /// # Errors
 /// `unknown_producer`.
-pub fn describe_producer(
-    _state: &State,
-    _request: &DescribeProducer,
-) -> Result<ProducerDescription, Problem> {
-    Err(Problem::new(ErrorCode::Unavailable, "not there yet"))
+pub fn describe_producer(state: &State, request: &DescribeProducer) -> Result<ProducerDescription, Problem> {
+    let known = state.producers.get(&request.producer);
+    known.map(Producer::describe).ok_or_else(|| unknown(&request.producer))
 }
 
 /// Tells the fencing token of a partition.
@@ -24,10 +22,13 @@ pub fn describe_producer(
 /// # Errors
 /// `topic_not_found`, `topic_recreated`, `partition_not_found`.
 pub fn describe_fencing_token(
-    _state: &State,
-    _request: &DescribeFencingToken,
+    state: &State,
+    request: &DescribeFencingToken,
 ) -> Result<PartitionFence, Problem> {
-    Err(Problem::new(ErrorCode::Unavailable, "not there yet"))
+    let (topic_id, topic) = state.topics.resolve(&request.topic)?;
+    let partition = topic.partition(request.partition)?;
+    let token = partition.fencing_token.clone();
+    Ok(PartitionFence { topic_id, token, high_watermark: partition.high_watermark })
 }
 
 /// Tells what was set.

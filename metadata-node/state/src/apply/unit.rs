@@ -15,13 +15,16 @@ use std::collections::BTreeMap;
 
 use carnax_core::error_code::ErrorCode;
 use carnax_core::limits;
-use carnax_core::metadata::{AppendedSlice, GroupOffsets, UnitCommit, UnitOutcome, UnitSlice};
+use carnax_core::metadata::{
+    AppendedSlice, Condition, ConditionKind, GroupOffsets, UnitCommit, UnitOutcome, UnitSlice,
+};
 use carnax_core::offset::ByteRange;
 use carnax_core::problem::Problem;
 
-use super::State;
+use super::{State, as_text, condition_failed};
 use crate::entry::FeatureLevel;
 use crate::partition::NewSlice;
+use crate::remembered::{self, Remembered};
 use crate::segment::{Moment, SegmentNumber};
 
 /// A segment whose units are being decided.
@@ -59,7 +62,7 @@ impl State {
     /// Everything that can refuse a unit, in the order of the module page; changes nothing.
     fn check_unit(&self, at: Moment, deciding: &Deciding, unit: &UnitCommit) -> Result<Verdict, Problem> {
         check_stamps(at, unit)?;
-        if let Some(first) = self.recall(at, unit)? {
+        if let Some(first) = self.recall(unit)? {
             return Ok(Verdict::Repeat(first));
         }
         self.check_places(deciding, unit)?;
@@ -82,8 +85,12 @@ impl State {
     }
 
     /// Checks 1 and 2: the answer that the unit got before, if it was accepted before.
-    fn recall(&self, _at: Moment, _unit: &UnitCommit) -> Result<Option<UnitOutcome>, Problem> {
-        Ok(None)
+    fn recall(&self, unit: &UnitCommit) -> Result<Option<UnitOutcome>, Problem> {
+        match (&unit.producer, &unit.idempotency) {
+            (Some(stamp), _) => self.producers.recall(stamp),
+            (None, Some(stamp)) => self.keys.recall(stamp),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Check 3: whether what the unit holds may go where it wants to.
@@ -113,12 +120,42 @@ impl State {
     }
 
     /// Check 4: whether it is the unit's turn, and whether it can be remembered.
-    fn check_turn(&self, _at: Moment, _unit: &UnitCommit) -> Result<(), Problem> {
-        Ok(())
+    fn check_turn(&self, at: Moment, unit: &UnitCommit) -> Result<(), Problem> {
+        let settings = &self.settings.typed;
+        let freed = match (&unit.producer, &unit.idempotency) {
+            (Some(stamp), _) => {
+                self.producers.check_turn(stamp, settings, at.time)?;
+                self.producers.freed_by(stamp)
+            }
+            (None, Some(_)) => {
+                self.keys.check_room(settings, at.time)?;
+                0
+            }
+            (None, None) => return Ok(()),
+        };
+        let kept = self.producers.slices().saturating_add(self.keys.slices());
+        remembered::check_room(kept, freed, unit.slices.len() as u64)
     }
 
-    /// Check 5.
-    fn check_conditions(&self, _unit: &UnitCommit) -> Result<(), Problem> {
+    /// Check 5: whether every condition holds before this unit. One on a partition that the unit does not write to is allowed.
+    fn check_conditions(&self, unit: &UnitCommit) -> Result<(), Problem> {
+        for Condition { on, kind } in &unit.conditions {
+            let topic = self.topics.of_unit(on.topic)?;
+            let partition = topic.partition(on.partition)?;
+            let (holds, expected, actual) = match kind {
+                ConditionKind::ExpectedNextOffset(expected) => {
+                    let actual = partition.high_watermark;
+                    (*expected == actual, expected.to_string(), actual.to_string())
+                }
+                ConditionKind::FencingToken(expected) => {
+                    let actual = partition.fencing_token.as_ref();
+                    (actual == Some(expected), expected.to_string(), as_text(actual))
+                }
+            };
+            if !holds {
+                return Err(condition_failed(&topic.name, on.partition, expected, actual));
+            }
+        }
         Ok(())
     }
 
@@ -131,7 +168,14 @@ impl State {
     fn move_group_offsets(&mut self, _at: Moment, _offsets: &GroupOffsets) {}
 
     /// Notes the answer to an accepted unit for its repeats.
-    fn remember(&mut self, _at: Moment, _unit: &UnitCommit, _slices: &[AppendedSlice]) {}
+    fn remember(&mut self, at: Moment, unit: &UnitCommit, slices: &[AppendedSlice]) {
+        let reply = |body_hash| Remembered { body_hash, append_time: at.time, slices: slices.into() };
+        match (&unit.producer, &unit.idempotency) {
+            (Some(stamp), _) => self.producers.record(stamp, reply(stamp.body_hash), at.time),
+            (None, Some(stamp)) => self.keys.record(stamp, reply(stamp.body_hash)),
+            (None, None) => {}
+        }
+    }
 
     fn append_slices(
         &mut self,

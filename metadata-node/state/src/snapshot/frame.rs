@@ -6,11 +6,13 @@ use carnax_core::id::{
     ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SegmentId, SessionId, TopicId,
 };
 use carnax_core::metadata::SegmentsCommitted;
+use carnax_core::name::FencingToken;
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::{ConfigEntries, TopicName};
 use serde::{Deserialize, Serialize};
 
+use super::remembered::{KeyRow, ProducerRow};
 use crate::node::Node;
 use crate::partition::Slice;
 use crate::segment::SegmentNumber;
@@ -29,6 +31,8 @@ pub(super) enum Frame {
     Nodes(Vec<(NodeId, Node)>),
     Settings(ConfigEntries),
     Sessions(Vec<SessionRow>),
+    Producers(Vec<ProducerRow>),
+    Keys(Vec<KeyRow>),
     Segments(Vec<SegmentRow>),
     Dead(Vec<DeadRow>),
     Recent(Vec<SegmentId>),
@@ -36,6 +40,7 @@ pub(super) enum Frame {
     Topic(TopicHead),
     Partitions(Vec<PartitionRow>),
     Slices(Vec<SliceRow>),
+    Tokens(Vec<(u32, FencingToken)>),
     End(End),
 }
 

@@ -3,14 +3,16 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use carnax_core::id::{NodeId, TopicId};
+use carnax_core::id::{NodeId, PartitionIndex, TopicId};
 use carnax_core::limits;
+use carnax_core::name::FencingToken;
 use carnax_core::offset::Offset;
 
 use super::frame::{
     FRAME_BYTES_MAX, Frame, Head, MAGIC, PartitionRow, SegmentRow, SessionRow, SliceRow, TopicHead, VERSION,
     slice_from_row,
 };
+use super::remembered::{add_keys, add_producers};
 use crate::State;
 use crate::node::{Cluster, Node};
 use crate::partition::Partition;
@@ -178,7 +180,7 @@ fn begin(head: &Head) -> State {
     state
 }
 
-type Checked = Result<(), &'static str>;
+pub(super) type Checked = Result<(), &'static str>;
 
 impl Building {
     fn add(&mut self, frame: Frame) -> Checked {
@@ -193,6 +195,8 @@ impl Building {
             Frame::Sessions(sessions) => {
                 sessions.into_iter().try_for_each(|session| self.add_session(session))
             }
+            Frame::Producers(rows) => add_producers(&mut self.state, rows),
+            Frame::Keys(rows) => add_keys(&mut self.state, rows),
             Frame::Segments(segments) => segments.into_iter().try_for_each(|row| self.add_segment(row)),
             Frame::Dead(segments) => {
                 for (died_at, number, id, incarnation, size, died) in segments {
@@ -221,6 +225,7 @@ impl Building {
                 self.state.topics.slice_count += rows.len() as u64;
                 add_slices(Arc::make_mut(partition), rows)
             }
+            Frame::Tokens(rows) => self.add_tokens(rows),
         }
     }
 
@@ -279,6 +284,16 @@ impl Building {
         Ok(())
     }
 
+    fn add_tokens(&mut self, rows: Vec<(u32, FencingToken)>) -> Checked {
+        let (_, topic, _) = self.topic.as_mut().ok_or("fencing tokens before a topic")?;
+        for (partition, token) in rows {
+            let known = topic.partition_mut(PartitionIndex(partition));
+            let known = known.ok_or("a fencing token before its partition")?;
+            require(known.fencing_token.replace(token).is_none(), "a fencing token twice")?;
+        }
+        Ok(())
+    }
+
     fn end_topic(&mut self) -> Checked {
         let Some((id, topic, partitions)) = self.topic.take() else { return Ok(()) };
         require(topic.partition_count() == partitions, "fewer partitions than the topic has")?;
@@ -299,6 +314,6 @@ fn add_slices(partition: &mut Partition, rows: Vec<SliceRow>) -> Checked {
     Ok(())
 }
 
-fn require(holds: bool, what: &'static str) -> Checked {
+pub(super) fn require(holds: bool, what: &'static str) -> Checked {
     if holds { Ok(()) } else { Err(what) }
 }

@@ -10,6 +10,7 @@ use super::frame::{
     ClusterHead, End, Frame, Head, MAGIC, PartitionRow, ROWS_MAX, SessionRow, SliceRow, TopicHead, VERSION,
     slice_to_row,
 };
+use super::remembered::write_remembered;
 use crate::State;
 use crate::partition::Partition;
 use crate::topic::Topic;
@@ -34,6 +35,7 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
         let row = SessionRow { id, frontend, last_seen: session.last_seen, last: session.last.clone() };
         frames.put(&Frame::Sessions(vec![row]))?;
     }
+    write_remembered(state, &mut frames)?;
     let live =
         segments.iter().map(|(number, s)| (number.0, s.id, s.incarnation, s.append_time, s.size, s.live));
     frames.put_rows(live, Frame::Segments)?;
@@ -50,7 +52,7 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
     frames.put(&Frame::End(end))
 }
 
-struct Frames<'a, W> {
+pub(super) struct Frames<'a, W> {
     to: &'a mut W,
     frames: u64,
     checksum: u32,
@@ -95,7 +97,10 @@ fn write_topic(id: TopicId, topic: &Topic, frames: &mut Frames<'_, impl Write>) 
         });
         written?;
     }
-    rows.flush(frames)
+    rows.flush(frames)?;
+    let tokens = (0..).zip(&topic.partitions);
+    let tokens = tokens.filter_map(|(index, partition)| Some((index, partition.fencing_token.clone()?)));
+    frames.put_rows(tokens, Frame::Tokens)
 }
 
 /// Rows that fill the next frame.
@@ -140,7 +145,7 @@ impl PartitionRows {
 }
 
 impl<W: Write> Frames<'_, W> {
-    fn put(&mut self, frame: &Frame) -> io::Result<()> {
+    pub(super) fn put(&mut self, frame: &Frame) -> io::Result<()> {
         self.content.clear();
         rmp_serde::encode::write_named(&mut self.content, frame).map_err(io::Error::other)?;
         let length = u32::try_from(self.content.len()).map_err(io::Error::other)?;
