@@ -19,8 +19,10 @@ pub(crate) mod accept;
 mod accumulate;
 mod acknowledge;
 mod commit;
+mod filling;
 mod line;
 mod seal;
+mod unit;
 mod upload;
 
 use std::sync::Arc;

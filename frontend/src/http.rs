@@ -4,6 +4,7 @@
 //! answer. Every failure becomes an `application/problem+json` in [`problem`], nowhere else.
 
 mod append;
+mod atomic;
 mod body;
 mod cluster;
 mod fetch;
@@ -14,6 +15,7 @@ mod parameters;
 mod patience;
 mod problem;
 pub(crate) mod server;
+mod stamp;
 mod topics;
 
 use std::sync::Arc;
@@ -63,6 +65,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
             "/v1/topics/{topic}/partitions/{partition}/records",
             post(append::to_partition).get(fetch::records).delete(topics::trim),
         )
+        .route("/v1/append", post(atomic::append))
         .route("/v1/topics/{topic}/partitions/{partition}/offsets", get(fetch::offsets))
         .route("/v1/topics/{topic}/offsets", get(fetch::topic_offsets))
         .merge(groups::routes())
@@ -88,6 +91,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     paths(
         append::to_topic,
         append::to_partition,
+        atomic::append,
         fetch::records,
         fetch::follow_topic,
         fetch::offsets,

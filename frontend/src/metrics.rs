@@ -18,6 +18,8 @@ pub(crate) struct Metrics {
     pub(crate) fetch_seconds: Histogram,
     pub(crate) appended_bytes: IntCounter,
     pub(crate) appended_units: IntCounter,
+    pub(crate) duplicates: IntCounterVec,
+    pub(crate) units_refused: IntCounterVec,
     pub(crate) segments: IntCounter,
     pub(crate) fetched_bytes: IntCounter,
     pub(crate) cache_hits: IntCounter,
@@ -55,6 +57,20 @@ impl Metrics {
             appended_units: counter(
                 "carnax_frontend_appended_units_total",
                 "Append units that were accepted",
+            ),
+            duplicates: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("carnax_frontend_duplicates_total", "Repeats answered with the first answer"),
+                    &["by"],
+                ),
+            ),
+            units_refused: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("carnax_frontend_units_refused_total", "Append units that were refused"),
+                    &["code"],
+                ),
             ),
             segments: counter("carnax_frontend_segments_total", "Segments that were committed"),
             fetched_bytes: counter(

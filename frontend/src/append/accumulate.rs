@@ -4,31 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use carnax_core::id::{PartitionIndex, TopicId, TopicPartition};
 use carnax_core::limits;
-use carnax_core::metadata::Routing;
+use carnax_core::metadata::{Routing, UnitCommit};
+use carnax_core::name::ProducerId;
 use carnax_core::problem::Problem;
-use carnax_core::record::{Batch, BatchBuilder, Compression, Header, NewRecord, RecordRefused};
 use carnax_core::segment::PartitionBatches;
-use carnax_core::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::acknowledge::{Appended, Member, Place, UnitAck};
+use super::filling::{Filling, RoutedRecord};
+use super::unit::{SLICE_COMMIT_BYTES, UNIT_COMMIT_BYTES, Unit};
 use crate::config::AppendSettings;
 use crate::metadata_client::topics::Topic;
-
-/// Upper bounds of what a unit and each of its slices add to the commit command.
-const UNIT_COMMIT_BYTES: usize = 160;
-const SLICE_COMMIT_BYTES: usize = 136;
 
 /// A request that passed all checks.
 #[derive(Debug)]
 pub(crate) struct Submission {
-    pub(crate) topic: Arc<Topic>,
     pub(crate) content: Content,
-    /// Whether records were routed by the partition count of the topic.
-    pub(crate) keyed: bool,
     pub(crate) reply: oneshot::Sender<Result<Appended, Problem>>,
     pub(crate) memory: Arc<OwnedSemaphorePermit>,
 }
@@ -36,21 +29,19 @@ pub(crate) struct Submission {
 /// What a request brings.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Records that may share batches with those of other requests. Each fits into a batch of its topic.
-    Records(Vec<RoutedRecord>),
-    /// Batches that stay as they are; each partition once.
-    Batches(Vec<(PartitionIndex, Vec<Batch>)>),
+    /// Records that may share batches with those of other requests.
+    Shared(SharedRecords),
+    /// A unit of its own.
+    Own(Box<Unit>),
 }
 
-/// A record and where it goes.
-#[derive(Debug, Clone)]
-pub(crate) struct RoutedRecord {
-    /// None: to any partition.
-    pub(crate) partition: Option<PartitionIndex>,
-    pub(crate) timestamp: Timestamp,
-    pub(crate) key: Option<Bytes>,
-    pub(crate) value: Option<Bytes>,
-    pub(crate) headers: Vec<Header>,
+/// Records of one topic.
+#[derive(Debug)]
+pub(crate) struct SharedRecords {
+    pub(crate) topic: Arc<Topic>,
+    /// Whether records were routed by the partition count of the topic.
+    pub(crate) keyed: bool,
+    pub(crate) records: Vec<RoutedRecord>,
 }
 
 /// How full the open segment is.
@@ -113,32 +104,22 @@ pub(crate) struct ClosedSegment {
 /// A unit, ready to be sealed.
 #[derive(Debug)]
 pub(crate) struct UnitContent {
-    pub(crate) topic: TopicId,
-    pub(crate) routing: Option<Routing>,
-    pub(crate) parts: UnitParts,
+    /// What its commit says of it, still without slices.
+    pub(crate) commit: UnitCommit,
+    batches: UnitBatches,
 }
 
 /// The batches of a unit.
 #[derive(Debug)]
-pub(crate) enum UnitParts {
-    Whole(Vec<PartitionBatches>),
-    Shared(BTreeMap<PartitionIndex, SharedPartition>),
-}
-
-/// Records of one partition on their way into batches.
-#[derive(Debug)]
-pub(crate) struct SharedPartition {
-    full: Vec<Bytes>,
-    filling: BatchBuilder,
-    records: u32,
+enum UnitBatches {
+    Own(Vec<PartitionBatches>),
+    Shared(TopicId, Filling),
 }
 
 #[derive(Debug)]
 struct OpenUnit {
     content: UnitContent,
     ack: UnitAck,
-    /// Which partition records go to that may go to any, until its batch is full.
-    sticky: Option<PartitionIndex>,
 }
 
 impl OpenSegment {
@@ -162,180 +143,130 @@ impl OpenSegment {
 
     /// Whether the commit command stays within its limit with this submission in it. An empty segment takes any.
     pub(crate) fn has_room_for(&self, submission: &Submission) -> bool {
-        let added = UNIT_COMMIT_BYTES + SLICE_COMMIT_BYTES * submission.partitions_max();
+        let added = match &submission.content {
+            Content::Own(unit) => unit.commit_bytes(),
+            Content::Shared(shared) => UNIT_COMMIT_BYTES + SLICE_COMMIT_BYTES * shared.partitions_max(),
+        };
         self.is_empty() || self.commit_bytes + added <= limits::SEGMENT_COMMIT_BYTES_MAX
     }
 
     /// Adds a submission as a unit, or to the unit that it may share.
     pub(crate) fn push(&mut self, submission: Submission) {
-        let Submission { topic, content, keyed, reply, memory } = submission;
+        let Submission { content, reply, memory } = submission;
         let (position, places) = match content {
-            Content::Batches(parts) => self.push_whole(&topic, parts, keyed),
-            Content::Records(records) => self.push_shared(&topic, records, keyed),
+            Content::Own(unit) => self.push_own(*unit),
+            Content::Shared(records) => self.push_shared(records),
         };
         self.units[position].ack.members.push(Member { reply, places, memory });
     }
 
     /// Closes the segment; batches that are still being filled are ended when it is sealed.
     pub(crate) fn close(self) -> ClosedSegment {
-        let (units, acks) = self.units.into_iter().map(|unit| (unit.content, unit.ack)).unzip();
+        let units = in_order_of_sequences(self.units);
+        let (units, acks) = units.into_iter().map(|unit| (unit.content, unit.ack)).unzip();
         ClosedSegment { units, acks }
     }
 
-    fn push_whole(
-        &mut self,
-        topic: &Topic,
-        parts: Vec<(PartitionIndex, Vec<Batch>)>,
-        keyed: bool,
-    ) -> (usize, Vec<Place>) {
-        let mut places: Vec<Place> = parts
-            .iter()
-            .map(|(partition, batches)| Place {
-                partition: *partition,
-                start: 0,
-                count: batches.iter().map(Batch::offset_count).fold(0, u32::saturating_add),
-            })
-            .collect();
-        places.sort_by_key(|place| place.partition);
-        let batch_bytes =
-            |batches: &Vec<Batch>| batches.iter().map(|batch| batch.bytes().len() as u64).sum::<u64>();
-        self.bytes += parts.iter().map(|(_, batches)| batch_bytes(batches)).sum::<u64>();
-        self.commit_bytes += UNIT_COMMIT_BYTES + SLICE_COMMIT_BYTES * parts.len();
-        let parts = parts
-            .into_iter()
-            .map(|(partition, batches)| PartitionBatches {
-                on: TopicPartition { topic: topic.id, partition },
-                batches,
-                encoded_by_frontend: false,
-            })
-            .collect();
-        (self.open_unit(topic, keyed, UnitParts::Whole(parts)), places)
+    fn push_own(&mut self, unit: Unit) -> (usize, Vec<Place>) {
+        let places = unit.places();
+        self.bytes += unit.bytes();
+        self.commit_bytes += unit.commit_bytes();
+        let Unit { parts, commit } = unit;
+        let ack = UnitAck { is_one_request: true, producer: commit.producer.clone(), members: Vec::new() };
+        let content = UnitContent { commit, batches: UnitBatches::Own(parts) };
+        self.units.push(OpenUnit { content, ack });
+        (self.units.len() - 1, places)
     }
 
-    fn push_shared(&mut self, topic: &Topic, records: Vec<RoutedRecord>, keyed: bool) -> (usize, Vec<Place>) {
+    fn push_shared(&mut self, shared: SharedRecords) -> (usize, Vec<Place>) {
+        let SharedRecords { topic, keyed, records } = shared;
         let named: BTreeSet<PartitionIndex> = records.iter().filter_map(|record| record.partition).collect();
         let subject = (topic.id, topic.partition_count, topic.message_bytes_max);
-        let joins = |position: &usize| self.units[*position].has_room_for(&named);
+        let joins = |position: &usize| match &self.units[*position].content.batches {
+            UnitBatches::Shared(_, filling) => filling.has_room_for(&named),
+            UnitBatches::Own(_) => false,
+        };
         let position = match self.shared.get(&subject).copied().filter(joins) {
             Some(position) => position,
             None => {
                 self.commit_bytes += UNIT_COMMIT_BYTES;
-                let position = self.open_unit(topic, keyed, UnitParts::Shared(BTreeMap::new()));
-                self.shared.insert(subject, position);
-                position
+                self.units.push(OpenUnit::to_share(topic.id));
+                self.shared.insert(subject, self.units.len() - 1);
+                self.units.len() - 1
             }
         };
-        let unit = &mut self.units[position];
-        if keyed && unit.content.routing.is_none() {
-            unit.content.routing = Some(routing(topic));
+        let UnitContent { commit, batches } = &mut self.units[position].content;
+        let UnitBatches::Shared(_, filling) = batches else {
+            unreachable!("only units that were opened for sharing are shared");
+        };
+        if keyed && commit.routing.is_empty() {
+            commit.routing.push(Routing { topic: topic.id, partition_count: topic.partition_count });
         }
         let mut places: BTreeMap<PartitionIndex, Place> = BTreeMap::new();
         for record in records {
-            let (partition, start, added) = unit.add(topic, &record, &mut self.spread);
-            self.bytes += added;
-            places.entry(partition).or_insert(Place { partition, start, count: 0 }).count += 1;
-            if start == 0 {
+            let added = filling.add(&topic, &record, &mut self.spread);
+            self.bytes += added.bytes;
+            let on = TopicPartition { topic: topic.id, partition: added.partition };
+            places.entry(added.partition).or_insert(Place { on, start: added.start, count: 0 }).count += 1;
+            if added.start == 0 {
                 self.commit_bytes += SLICE_COMMIT_BYTES;
             }
         }
         (position, places.into_values().collect())
     }
-
-    fn open_unit(&mut self, topic: &Topic, keyed: bool, parts: UnitParts) -> usize {
-        let routing = keyed.then(|| routing(topic));
-        self.units.push(OpenUnit {
-            content: UnitContent { topic: topic.id, routing, parts },
-            ack: UnitAck { topic_id: topic.id, members: Vec::new() },
-            sticky: None,
-        });
-        self.units.len() - 1
-    }
-}
-
-fn routing(topic: &Topic) -> Routing {
-    Routing { topic: topic.id, partition_count: topic.partition_count }
 }
 
 impl OpenUnit {
-    fn has_room_for(&self, named: &BTreeSet<PartitionIndex>) -> bool {
-        let UnitParts::Shared(parts) = &self.content.parts else { return false };
-        let new = named.iter().filter(|partition| !parts.contains_key(*partition)).count();
-        // One more for records that may go anywhere.
-        parts.len() + new < limits::UNIT_PARTITIONS_MAX
-    }
-
-    /// Adds one record; says where it went, how many records of the unit were there before, and how many bytes it took.
-    fn add(&mut self, topic: &Topic, record: &RoutedRecord, spread: &mut u64) -> (PartitionIndex, u32, u64) {
-        let UnitParts::Shared(parts) = &mut self.content.parts else {
-            unreachable!("only units that were opened for sharing are shared");
-        };
-        let partition = record.partition.or(self.sticky).unwrap_or_else(|| {
-            *spread = spread.wrapping_add(1);
-            let chosen = *spread % u64::from(topic.partition_count);
-            PartitionIndex(u32::try_from(chosen).expect("smaller than a 32-bit number"))
-        });
-        let part = parts.entry(partition).or_insert_with(|| SharedPartition::new(topic.message_bytes_max));
-        let (added, filled) = part.push(record, topic.message_bytes_max);
-        if record.partition.is_none() {
-            // A unit over very many partitions stays where it is: it must not grow beyond its limit.
-            let may_move = filled && parts.len() + 1 < limits::UNIT_PARTITIONS_MAX;
-            self.sticky = (!may_move).then_some(partition);
+    fn to_share(topic: TopicId) -> Self {
+        let batches = UnitBatches::Shared(topic, Filling::default());
+        Self {
+            content: UnitContent { commit: UnitCommit::default(), batches },
+            ack: UnitAck { is_one_request: false, producer: None, members: Vec::new() },
         }
-        let part = parts.get_mut(&partition).expect("it was just used");
-        part.records += 1;
-        (partition, part.records - 1, added)
     }
 }
 
-impl SharedPartition {
-    fn new(bytes_max: usize) -> Self {
-        Self { full: Vec::new(), filling: BatchBuilder::new(bytes_max), records: 0 }
-    }
-
-    /// Adds a record; says by how many bytes the partition grew, and whether a batch was filled before.
-    fn push(&mut self, record: &RoutedRecord, bytes_max: usize) -> (u64, bool) {
-        let new = NewRecord {
-            timestamp: record.timestamp,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-            headers: &record.headers,
+impl UnitContent {
+    /// Ends its batches; its commit is still without slices.
+    pub(crate) fn finish(self) -> (UnitCommit, Vec<PartitionBatches>) {
+        let parts = match self.batches {
+            UnitBatches::Own(parts) => parts,
+            UnitBatches::Shared(topic, filling) => filling.finish(topic),
         };
-        let before = if self.filling.is_empty() { 0 } else { self.filling.batch_bytes() };
-        match self.filling.push(&new) {
-            Ok(()) => ((self.filling.batch_bytes() - before) as u64, false),
-            Err(RecordRefused::Full) => {
-                let full = std::mem::replace(&mut self.filling, BatchBuilder::new(bytes_max));
-                self.full.push(full.build(Compression::None));
-                self.filling.push(&new).expect("accepting checked that each record fits into a batch");
-                (self.filling.batch_bytes() as u64, true)
-            }
-            Err(refused) => unreachable!("accepting checked that each record fits into a batch: {refused}"),
-        }
-    }
-
-    /// Ends the last batch.
-    pub(crate) fn into_batches(mut self) -> Vec<Batch> {
-        if !self.filling.is_empty() {
-            self.full.push(self.filling.build(Compression::None));
-        }
-        let parse = |mut bytes: Bytes| {
-            Batch::parse_next(&mut bytes).ok().flatten().expect("a batch that was just built is one")
-        };
-        self.full.into_iter().map(parse).collect()
+        (self.commit, parts)
     }
 }
 
-impl Submission {
-    /// How many partitions it touches at most.
+impl SharedRecords {
+    /// How many partitions they touch at most.
     fn partitions_max(&self) -> usize {
-        match &self.content {
-            Content::Batches(parts) => parts.len(),
-            Content::Records(records) => {
-                let named: BTreeSet<_> = records.iter().map(|record| record.partition).collect();
-                named.len() + 1
-            }
+        let named: BTreeSet<_> = self.records.iter().map(|record| record.partition).collect();
+        named.len() + 1
+    }
+}
+
+/// Puts the units of each producer's epoch in order of their sequences, on the places that they take together; all
+/// others stay where they are.
+fn in_order_of_sequences(units: Vec<OpenUnit>) -> Vec<OpenUnit> {
+    let mut places: BTreeMap<(ProducerId, u32), Vec<(u128, usize)>> = BTreeMap::new();
+    for (place, unit) in units.iter().enumerate() {
+        if let Some(stamp) = &unit.content.commit.producer {
+            places.entry((stamp.producer.clone(), stamp.epoch)).or_default().push((stamp.sequence, place));
         }
     }
+    let mut from: Vec<usize> = (0..units.len()).collect();
+    for arrived in places.into_values() {
+        let mut sorted = arrived.clone();
+        sorted.sort_unstable();
+        for ((_, place), (_, comes_from)) in arrived.into_iter().zip(sorted) {
+            from[place] = comes_from;
+        }
+    }
+    if from.is_sorted() {
+        return units;
+    }
+    let mut units: Vec<Option<OpenUnit>> = units.into_iter().map(Some).collect();
+    from.into_iter().map(|place| units[place].take().expect("each place is named once")).collect()
 }
 
 #[cfg(test)]

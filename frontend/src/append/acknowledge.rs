@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::http::AppendResult;
-use carnax_core::id::{PartitionIndex, TopicId};
-use carnax_core::metadata::{AppendedSlice, UnitOutcome};
+use carnax_core::id::TopicPartition;
+use carnax_core::metadata::{AppendedSlice, ProducerStamp, UnitOutcome};
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -14,15 +13,20 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// Where the records of one request went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Appended {
-    pub(crate) topic_id: TopicId,
-    pub(crate) results: Vec<AppendResult>,
+    /// One for each topic and partition; none in the repeat of an answer that is no longer kept.
+    pub(crate) slices: Vec<AppendedSlice>,
+    pub(crate) append_time: Timestamp,
+    /// Whether this is the answer of an earlier time again.
     pub(crate) duplicate: bool,
 }
 
 /// Who waits for the outcome of a unit: one request, or all that share it.
 #[derive(Debug)]
 pub(crate) struct UnitAck {
-    pub(crate) topic_id: TopicId,
+    /// Then the reply's slices are the answer as they are: a repeat may have been routed another way than the first time.
+    pub(crate) is_one_request: bool,
+    /// Whose unit it is, if a producer numbered it.
+    pub(crate) producer: Option<ProducerStamp>,
     pub(crate) members: Vec<Member>,
 }
 
@@ -30,7 +34,7 @@ pub(crate) struct UnitAck {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) reply: oneshot::Sender<Result<Appended, Problem>>,
-    /// In order of partition.
+    /// In order of topic and partition.
     pub(crate) places: Vec<Place>,
     /// The memory that the request takes until it is answered.
     pub(crate) memory: Arc<OwnedSemaphorePermit>,
@@ -39,7 +43,7 @@ pub(crate) struct Member {
 /// Which of a unit's records in a partition are those of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) partition: PartitionIndex,
+    pub(crate) on: TopicPartition,
     /// How many records of the unit come before.
     pub(crate) start: u32,
     pub(crate) count: u32,
@@ -49,8 +53,8 @@ impl UnitAck {
     /// Answers everybody with what the state machine decided.
     pub(crate) fn decided(self, outcome: UnitOutcome) {
         match outcome {
-            UnitOutcome::Accepted { slices, append_time } => self.accepted(&slices, append_time, false),
-            UnitOutcome::Duplicate { slices, append_time } => self.accepted(&slices, append_time, true),
+            UnitOutcome::Accepted { slices, append_time } => self.accepted(slices, append_time, false),
+            UnitOutcome::Duplicate { slices, append_time } => self.accepted(slices, append_time, true),
             UnitOutcome::Refused(problem) => self.failed(&problem),
         }
     }
@@ -62,11 +66,16 @@ impl UnitAck {
         }
     }
 
-    fn accepted(self, slices: &[AppendedSlice], append_time: Timestamp, duplicate: bool) {
-        for member in self.members {
-            let results = member.places.iter().map(|place| place.result(slices, append_time)).collect();
+    fn accepted(self, slices: Vec<AppendedSlice>, append_time: Timestamp, duplicate: bool) {
+        let mut members = self.members;
+        if self.is_one_request && members.len() == 1 && (duplicate || !slices.is_empty()) {
+            members.remove(0).answer(Ok(Appended { slices, append_time, duplicate }));
+            return;
+        }
+        for member in members {
+            let results = member.places.iter().map(|place| place.result(&slices)).collect();
             let answer = match results {
-                Some(results) => Ok(Appended { topic_id: self.topic_id, results, duplicate }),
+                Some(slices) => Ok(Appended { slices, append_time, duplicate }),
                 None => Err(Problem::new(
                     ErrorCode::Internal,
                     "the append was accepted, but the reply does not say where its records went",
@@ -87,10 +96,11 @@ impl Member {
 }
 
 impl Place {
-    fn result(&self, slices: &[AppendedSlice], append_time: Timestamp) -> Option<AppendResult> {
-        let slice = slices.iter().find(|slice| slice.partition == self.partition)?;
+    fn result(&self, slices: &[AppendedSlice]) -> Option<AppendedSlice> {
+        let TopicPartition { topic, partition } = self.on;
+        let slice = slices.iter().find(|slice| (slice.topic, slice.partition) == (topic, partition))?;
         let base_offset = slice.base_offset.checked_add(self.start.into())?;
-        Some(AppendResult { partition: self.partition, base_offset, count: self.count, append_time })
+        Some(AppendedSlice { topic, partition, base_offset, records: self.count })
     }
 }
 
@@ -109,11 +119,11 @@ pub(crate) fn pretend_accepted(ack: UnitAck, append_time: Timestamp) {
         .iter()
         .flat_map(|member| &member.places)
         .map(|place| AppendedSlice {
-            topic: ack.topic_id,
-            partition: place.partition,
+            topic: place.on.topic,
+            partition: place.on.partition,
             base_offset: Offset::ZERO,
             records: place.start + place.count,
         })
         .collect();
-    ack.accepted(&slices, append_time, false);
+    ack.accepted(slices, append_time, false);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::Incarnation;
 use carnax_core::limits;
-use carnax_core::metadata::{SegmentCommit, SegmentOutcome};
+use carnax_core::metadata::{SegmentCommit, SegmentOutcome, UnitOutcome};
 use carnax_core::problem::Problem;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -22,6 +22,7 @@ use super::acknowledge::{UnitAck, outcome_unknown, pretend_accepted};
 use super::commit::{CommitEnd, Committer};
 use super::upload::{Epoch, Upload, UploadedSegment, upload};
 use crate::deliberate_bugs::DeliberateBug;
+use crate::metrics::Metrics;
 
 /// How often a segment is uploaded under a new id since the metadata core found the last one too old.
 const UPLOADS_OF_A_SEGMENT_MAX: u32 = 3;
@@ -324,16 +325,18 @@ impl Travelling {
         Some(uploaded.key.incarnation)
     }
 
-    fn decided(self, units: Vec<carnax_core::metadata::UnitOutcome>, context: &AppendContext) {
+    fn decided(self, units: Vec<UnitOutcome>, context: &AppendContext) {
         if let Stage::Uploaded(uploaded) = &self.stage {
             context.metrics.segments.inc();
             context.metrics.appended_bytes.inc_by(uploaded.object.payload.length());
         }
-        context.metrics.appended_units.inc_by(units.len() as u64);
         let mut units = units.into_iter();
         for ack in self.acks {
             match units.next() {
-                Some(outcome) => ack.decided(outcome),
+                Some(outcome) => {
+                    count(&outcome, &ack, &context.metrics);
+                    ack.decided(outcome);
+                }
                 None => ack.failed(&outcome_unknown()),
             }
         }
@@ -344,5 +347,18 @@ impl Travelling {
             task.abort();
         }
         self.acks.into_iter().for_each(|ack| ack.failed(problem));
+    }
+}
+
+fn count(outcome: &UnitOutcome, ack: &UnitAck, metrics: &Metrics) {
+    match outcome {
+        UnitOutcome::Accepted { .. } => metrics.appended_units.inc(),
+        UnitOutcome::Duplicate { .. } => {
+            let by = if ack.producer.is_some() { "producer" } else { "key" };
+            metrics.duplicates.with_label_values(&[by]).inc();
+        }
+        UnitOutcome::Refused(problem) => {
+            metrics.units_refused.with_label_values(&[problem.code.as_str()]).inc();
+        }
     }
 }

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::TopicPartition;
 use carnax_core::metadata::UnitCommit;
 use carnax_core::problem::Problem;
-use carnax_core::segment::{PartitionBatches, SegmentWriter};
+use carnax_core::segment::SegmentWriter;
 use carnax_object_store::Payload;
 
-use super::accumulate::{UnitContent, UnitParts};
+use super::accumulate::UnitContent;
 
 /// An object, ready to be uploaded, and what its commit says of it.
 #[derive(Debug, Clone)]
@@ -24,36 +23,18 @@ pub(crate) struct SealedObject {
 /// `internal`, if the accumulator let in more than a segment may hold: nothing is uploaded then.
 pub(crate) fn seal(units: Vec<UnitContent>) -> Result<SealedObject, Problem> {
     let mut writer = SegmentWriter::new();
-    let mut routings = Vec::with_capacity(units.len());
-    for UnitContent { topic, routing, parts } in units {
-        let parts = match parts {
-            UnitParts::Whole(parts) => parts,
-            UnitParts::Shared(parts) => parts
-                .into_iter()
-                .map(|(partition, records)| PartitionBatches {
-                    on: TopicPartition { topic, partition },
-                    batches: records.into_batches(),
-                    encoded_by_frontend: true,
-                })
-                .collect(),
-        };
+    let mut commits = Vec::with_capacity(units.len());
+    for unit in units {
+        let (commit, parts) = unit.finish();
         writer.push_unit(parts).map_err(|full| {
             Problem::new(ErrorCode::TooLarge, format!("records do not fit into a segment: {full}"))
                 .with(|facts| facts.limit = Some(full.limit))
         })?;
-        routings.push(routing);
+        commits.push(commit);
     }
     let sealed = writer.seal();
     let chunks: Vec<Bytes> = sealed.chunks;
-    let units = sealed
-        .units
-        .into_iter()
-        .zip(routings)
-        .map(|(slices, routing)| UnitCommit {
-            slices,
-            routing: routing.into_iter().collect(),
-            ..UnitCommit::default()
-        })
-        .collect();
+    let units = sealed.units.into_iter().zip(commits);
+    let units = units.map(|(slices, commit)| UnitCommit { slices, ..commit }).collect();
     Ok(SealedObject { payload: Payload::with_checksum(chunks, sealed.crc32c), units })
 }

@@ -1,5 +1,7 @@
 //! Records in JSON and NDJSON: parsed from requests, written into answers.
 
+mod atomic;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -17,6 +19,8 @@ use serde::de::{IgnoredAny, SeqAccess};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+pub(crate) use atomic::parse_atomic;
+
 /// What keys, values and headers are in JSON.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -28,6 +32,17 @@ pub(crate) enum Encoding {
     Base64,
     /// Values are any JSON; keys and headers are UTF-8 strings.
     Json,
+}
+
+impl Encoding {
+    /// As the query says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Base64 => "base64",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// A record of a request.
@@ -66,6 +81,11 @@ struct JsonRecord<'a> {
     timestamp: Option<i64>,
     #[serde(default)]
     partition: Option<u32>,
+    /// Only in appends over many topics.
+    #[serde(borrow, default)]
+    topic: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    topic_id: Option<Cow<'a, str>>,
 }
 
 /// A tombstone has to be written: a forgotten value is no tombstone.
@@ -117,8 +137,10 @@ pub(crate) fn parse_json(body: &[u8], encoding: Encoding) -> Result<Vec<ParsedRe
     }
     let mut records = Vec::with_capacity(envelope.records.records.len());
     for (index, record) in envelope.records.records.into_iter().enumerate() {
-        records
-            .push(decode(record, encoding).map_err(|detail| malformed(&format!("record {index}"), &detail))?);
+        records.push(
+            decode_plain(record, encoding)
+                .map_err(|detail| malformed(&format!("record {index}"), &detail))?,
+        );
     }
     not_empty(records)
 }
@@ -138,7 +160,7 @@ pub(crate) fn parse_ndjson(body: &[u8], encoding: Encoding) -> Result<Vec<Parsed
         }
         let at = || format!("line {}", index + 1);
         let record = serde_json::from_slice(line).map_err(|error| malformed(&at(), &error.to_string()))?;
-        records.push(decode(record, encoding).map_err(|detail| malformed(&at(), &detail))?);
+        records.push(decode_plain(record, encoding).map_err(|detail| malformed(&at(), &detail))?);
     }
     not_empty(records)
 }
@@ -158,6 +180,14 @@ fn too_many_records() -> Problem {
 
 fn malformed(at: &str, detail: &str) -> Problem {
     Problem::new(ErrorCode::Malformed, format!("{at}: {detail}"))
+}
+
+/// A record of an append to one topic, which the path names.
+fn decode_plain(record: JsonRecord<'_>, encoding: Encoding) -> Result<ParsedRecord, String> {
+    if record.topic.is_some() || record.topic_id.is_some() {
+        return Err("topic and topic_id belong to POST /v1/append: here the path names the topic".to_owned());
+    }
+    decode(record, encoding)
 }
 
 fn decode(record: JsonRecord<'_>, encoding: Encoding) -> Result<ParsedRecord, String> {
