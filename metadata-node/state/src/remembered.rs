@@ -57,3 +57,18 @@ pub(crate) fn full(detail: &str, limit: u64, wait: Option<Duration>) -> Problem 
         facts.retry_after_seconds = u64::try_from(seconds).ok();
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_takes_the_place_of_makes_room_and_the_limit_itself_is_allowed() {
+        let max = limits::REMEMBERED_SLICES_MAX;
+        assert_eq!(check_room(max - 3, 0, 3), Ok(()));
+        let refused = check_room(max - 3, 0, 4).unwrap_err();
+        assert_eq!((refused.code, refused.facts.limit), (ErrorCode::TooManyRequests, Some(max)));
+        assert_eq!(check_room(max, 4, 4), Ok(()));
+        assert!(check_room(max, 4, 5).is_err() && check_room(u64::MAX, 0, u64::MAX).is_err());
+    }
+}

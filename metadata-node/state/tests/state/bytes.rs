@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use carnax_core::metadata::{FetchFrom, Routing, UnitCommit};
+use carnax_core::id::SessionId;
+use carnax_core::metadata::{FetchFrom, Routing, TokenNow, UnitCommit};
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::snapshot::{self, ReadError};
@@ -12,6 +13,7 @@ use crate::support::{
     Cluster, START, bootstrap, bytes_of, commit, create, delete, open_session, read_back, segment, slice,
     topic_id, trim, unit,
 };
+use crate::writer::{Writer, expecting, fence, holding, increasing, keyed, raise, records, set, stamped};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
@@ -34,6 +36,26 @@ fn example() -> Cluster {
     cluster
 }
 
+/// The same with everything that level 2 brought.
+fn example_of_level_2() -> Cluster {
+    let mut writer = Writer { cluster: example(), session: SessionId(0), number: 0 };
+    writer.session = writer.cluster.open_session();
+    let topic = topic_id(1);
+    writer.set(&[("producer.max", Some("9")), ("idempotency.window.ms", Some("60000"))]).unwrap();
+    writer.cluster.one(fence("flights", 2, Some("token"), TokenNow::Any)).unwrap();
+    for sequence in 0..10 {
+        writer.accepted(stamped("raised", 4, sequence, records(topic, &[0, 1])));
+    }
+    writer.raise("raised", Some(4)).unwrap();
+    writer.raise("new", None).unwrap();
+    writer.wait(1_000);
+    writer.accepted(increasing(stamped("queue", 0, u128::MAX, records(topic, &[2]))));
+    writer.accepted(keyed("", "k", records(topic, &[0])));
+    writer.wait(1_000);
+    writer.accepted(keyed("alice", "k", records(topic, &[0, 2])));
+    writer.cluster
+}
+
 fn example_entry() -> Entry {
     let topic = topic_id(1);
     let routing = vec![Routing { topic, partition_count: 3 }];
@@ -44,7 +66,7 @@ fn example_entry() -> Entry {
         bootstrap(3),
         open_session(),
         create("flights", topic, 3, &[("retention.ms", "604800000")]),
-        commit(carnax_core::id::SessionId(2), 1, vec![one]),
+        commit(SessionId(2), 1, vec![one]),
         trim("flights", 0, 2),
         delete("flights"),
         Command::RegisterNode { address: "b:1".to_owned(), disk: u128::MAX },
@@ -53,6 +75,22 @@ fn example_entry() -> Entry {
         Command::ExpireSessions,
     ];
     Entry { level: FeatureLevel(1), log_time: Timestamp::from_millis(START), commands }
+}
+
+fn example_entry_of_level_2() -> Entry {
+    let topic = topic_id(1);
+    let unit = holding(topic, 1, "token", expecting(topic, 0, 7, stamped("p", 1, 2, records(topic, &[0]))));
+    let mut one = segment(example().segment(1), vec![]);
+    one.units = vec![unit, keyed("alice", "k", records(topic, &[1]))];
+    let commands = vec![
+        raise("p", None),
+        raise("p", Some(0)),
+        fence("flights", 2, Some("token"), TokenNow::Nothing),
+        fence("flights", 2, None, TokenNow::Token("token".parse().unwrap())),
+        set(&[("producer.max", Some("9")), ("idempotency.max", None)]),
+        commit(SessionId(2), 1, vec![one]),
+    ];
+    Entry { level: FeatureLevel(2), log_time: Timestamp::from_millis(START), commands }
 }
 
 #[test]
@@ -67,10 +105,23 @@ fn golden_files_of_version_1_are_read_and_written_alike() {
 }
 
 #[test]
+fn golden_files_of_level_2_are_read_and_written_alike() {
+    let entry = std::fs::read(golden("entry-1-level-2.bin")).unwrap();
+    assert_eq!(Entry::decode(&entry).unwrap(), example_entry_of_level_2());
+    assert!(example_entry_of_level_2().encode() == entry, "the encoding of an entry has changed");
+    let bytes = std::fs::read(golden("snapshot-1-level-2.bin")).unwrap();
+    let state = read_back(&bytes).unwrap();
+    assert_eq!(invariant::check(&state), Vec::<String>::new());
+    assert!(bytes_of(&state) == bytes && bytes_of(&example_of_level_2().state) == bytes);
+}
+
+#[test]
 #[ignore = "writes the golden files; run it once for a new version"]
 fn write_golden_files() {
     std::fs::write(golden("entry-1.bin"), example_entry().encode()).unwrap();
     std::fs::write(golden("snapshot-1.bin"), bytes_of(&example().state)).unwrap();
+    std::fs::write(golden("entry-1-level-2.bin"), example_entry_of_level_2().encode()).unwrap();
+    std::fs::write(golden("snapshot-1-level-2.bin"), bytes_of(&example_of_level_2().state)).unwrap();
 }
 
 #[test]
@@ -124,7 +175,7 @@ fn an_entry_of_the_future_stops_the_node() {
 
 #[test]
 fn a_damaged_cut_or_overlong_snapshot_is_refused() {
-    let bytes = bytes_of(&example().state);
+    let bytes = bytes_of(&example_of_level_2().state);
     for length in 0..bytes.len() {
         assert!(read_back(&bytes[..length]).is_err(), "cut to {length}");
     }

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests read golden files")]
 
 mod bytes;
+mod guarantees;
 mod model;
 mod stories;
 mod support;
+mod writer;
