@@ -5,6 +5,7 @@
 mod bytes;
 mod guarantees;
 mod model;
+mod model_producer;
 mod stories;
 mod support;
 mod writer;
