@@ -1,6 +1,7 @@
-//! Topics, offsets, groups, and the metadata cluster.
+//! Topics, offsets, groups, producers, and the metadata cluster.
 
 mod group;
+mod producer;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,8 @@ use crate::consumer::Start;
 use crate::error::RequestError;
 use crate::raw::parse_topic;
 use crate::transport::{ApiAnswer, ApiRequest};
+
+pub(crate) use producer::{parse_producer, raise_request};
 
 /// Creates, changes and describes things. Every call takes effect before it returns, and is seen by every later call
 /// through any frontend.

@@ -204,7 +204,8 @@ impl AtomicAppend {
             }
             let changed = error.is(ErrorCode::StaleRouting) || error.is(ErrorCode::TopicRecreated);
             if !changed || attempt == ROUTINGS_MAX || !self.route_again(&mut routes, &error, attempt).await? {
-                return Err(with_side_effects(error, attempt, side_effects));
+                // An earlier form of the request may have been accepted, whatever became of the last one.
+                return Err(error.with_side_effects(side_effects));
             }
         }
         unreachable!("the last attempt returns")
@@ -306,7 +307,7 @@ impl AtomicAppend {
         }
         let mut request = ApiRequest::new(Method::POST, "/v1/append")
             .header(CONTENT_TYPE, HeaderValue::from_static(content_type::APPEND))
-            .header(HeaderName::from_static(header::IDEMPOTENCY_KEY), header_text(key)?);
+            .header(HeaderName::from_static(header::IDEMPOTENCY_KEY), header_text(key));
         request.body = body;
         Ok(request)
     }
@@ -346,12 +347,4 @@ impl Part {
         };
         (part, self.batches.finish())
     }
-}
-
-/// An earlier form of the request may have been accepted, whatever became of the last one.
-fn with_side_effects(error: RequestError, attempts: u32, side_effects: SideEffects) -> RequestError {
-    if error.side_effects() == side_effects {
-        return error;
-    }
-    RequestError::GaveUp { attempts, side_effects, last: Box::new(error) }
 }

@@ -148,6 +148,17 @@ impl RequestError {
         }
     }
 
+    /// The same failure, where more is known (or feared) of what came of it.
+    pub(crate) fn with_side_effects(self, side_effects: SideEffects) -> Self {
+        if self.side_effects() == side_effects {
+            return self;
+        }
+        match self {
+            Self::GaveUp { attempts, last, .. } => Self::GaveUp { attempts, side_effects, last },
+            once => Self::GaveUp { attempts: 1, side_effects, last: Box::new(once) },
+        }
+    }
+
     pub(crate) fn invalid(reason: impl std::fmt::Display) -> Self {
         Self::Invalid { reason: reason.to_string() }
     }

@@ -52,13 +52,14 @@ pub use carnax_core::error_code::{ErrorCode, SideEffects};
 pub use carnax_core::http::{
     AlterSettingsRequest, AppendResponse, AppendResult, AtomicAppendResponse, AtomicAppendResult,
     ClusterResponse, CommitOffsetsRequest, CommitOffsetsResponse, ConfigValue, DeletedGroupResponse,
-    GroupOffsetResponse, GroupOffsetsResponse, GroupResponse, LeftGroupResponse, MemberResponse, OffsetEntry,
-    OffsetMove, OffsetResponse, PartitionFrame, PartitionResponse, ResetOffset, ResetOffsetsRequest,
+    FencedEpochResponse, FencingTokenResponse, GroupOffsetResponse, GroupOffsetsResponse, GroupResponse,
+    KeptReplyResponse, LeftGroupResponse, MemberResponse, OffsetEntry, OffsetMove, OffsetResponse,
+    PartitionFrame, PartitionResponse, ProducerResponse, ResetOffset, ResetOffsetsRequest,
     ResetOffsetsResponse, ResetTo, SettingsResponse, TopicResponse,
 };
 pub use carnax_core::id::{NodeId, PartitionIndex, TopicId};
 pub use carnax_core::metadata::{AssignedTopic, Assignor, GroupPhase, GroupSummary};
-pub use carnax_core::name::{GroupName, MemberId, TopicPattern};
+pub use carnax_core::name::{FencingToken, GroupName, MemberId, ProducerId, TopicPattern};
 pub use carnax_core::offset::Offset;
 pub use carnax_core::problem::ProblemDocument;
 pub use carnax_core::record::{Compression, Header};

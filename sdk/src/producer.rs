@@ -10,26 +10,37 @@
 //! | `record` | what is sent, and what comes back |
 //! | `queue` | which records go into the next request: pure |
 //! | `encode` | from records to batches |
-//! | `sender` | the task that sends, and routes again |
+//! | `request` | from records to what travels, and from the answer back to records |
+//! | `sequence` | which request has which number, and what follows when one fails: pure |
+//! | `epoch` | raising the epoch, which tells what became of the one before |
+//! | `sender` | the task that sends, in order, and repairs |
 
 mod builder;
 mod encode;
+mod epoch;
 mod queue;
 mod record;
+mod request;
 mod sender;
+mod sequence;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use carnax_core::error_code::SideEffects;
+use carnax_core::id::PartitionIndex;
+use carnax_core::name::ProducerId;
+use carnax_core::record::Compression;
+use carnax_core::topic::TopicName;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::client::Client;
 use crate::error::RequestError;
-use carnax_core::topic::TopicName;
-use queue::Queues;
+use queue::{Pending, Queues};
 
 pub use builder::ProducerBuilder;
 pub use record::{Delivery, Record, RecordMetadata};
@@ -60,23 +71,31 @@ pub enum ProduceError {
     /// The producer is closed. The record was not accepted.
     #[error("producer is closed")]
     Closed,
-    /// The record was accepted, and its time was up before it could be sent. It is not stored.
-    #[error("record waited {waited:?} without being sent")]
+    /// The record was taken, and its time was up before it was stored. It is not stored.
+    #[error("record waited {waited:?} without being stored")]
     Expired {
         /// The delivery time-out.
         waited: Duration,
     },
-    /// The request with the record failed for good.
+    /// The record is stored, once, and the server no longer knows at which offset. It must not be sent again.
+    #[error("record is stored in partition {partition} at an offset that is no longer known")]
+    OffsetUnknown {
+        /// Where it is stored.
+        partition: PartitionIndex,
+    },
+    /// The request with the record failed for good. With `fenced`, another producer of the same id has taken over, and this
+    /// one is closed.
     #[error("append failed")]
     Request(#[source] Arc<RequestError>),
 }
 
 impl ProduceError {
     /// Whether the record may be stored all the same.
-    pub fn side_effects(&self) -> carnax_core::error_code::SideEffects {
+    pub fn side_effects(&self) -> SideEffects {
         match self {
             Self::Request(error) => error.side_effects(),
-            _ => carnax_core::error_code::SideEffects::None,
+            Self::OffsetUnknown { .. } => SideEffects::Possible,
+            _ => SideEffects::None,
         }
     }
 
@@ -85,20 +104,33 @@ impl ProduceError {
         match self {
             Self::Request(error) => error.retryable(),
             Self::MemoryFull { .. } | Self::Expired { .. } => true,
-            Self::TooLarge { .. } | Self::Invalid { .. } | Self::Closed => false,
+            Self::TooLarge { .. } | Self::Invalid { .. } | Self::Closed | Self::OffsetUnknown { .. } => false,
         }
     }
 }
 
 /// A producer of one topic. Cheap to clone; clones share queues, memory and order.
 ///
-/// **Order.** Records of one partition, and so of one key, are stored in the order in which their
-/// [`send`](Self::send) returned, as long as one request a partition is in flight (the default) and none fails for good:
-/// what comes after a failed record is still sent.
+/// **Duplicates.** Each request carries the producer's id, an epoch and a sequence, and the cluster accepts each sequence
+/// once. A request whose outcome is unknown (the connection broke, the answer was late, a server died) is sent again under
+/// its sequence, through any frontend, and gets the first answer if it was done before. So a record is stored exactly once,
+/// or its delivery fails and says so: it is not stored, unless its [`side_effects`](ProduceError::side_effects) are
+/// possible, which is left only when the cluster could not be reached until long after the delivery time-out. This holds
+/// for what one producer is given once: whether a record that was sent before a process died is stored, the next process has
+/// to find out for itself.
 ///
-/// **Duplicates.** A request whose outcome is unknown (the connection broke, the answer was late) is sent again, and then its
-/// records may be stored twice, next to each other or not. To get the error instead, switch
-/// [`retry_unknown_outcomes`](ProducerBuilder::retry_unknown_outcomes) off: then such a record is stored once or not at all.
+/// **Order.** Records of one partition, and so of one key, are stored in the order in which their [`send`](Self::send)
+/// returned, with several requests in flight, over retries, failures of other requests and changes of the topic's partition
+/// count (for a key, within each count). What comes after a record that failed is still sent.
+///
+/// **Epochs.** A producer begins with a random id, and asks nobody. With a [`producer_id`](ProducerBuilder::producer_id), it
+/// shuts out the producers that had that id before; and is shut out, with `fenced`, by those that come after. Where it has
+/// to give up a request whose outcome is unknown, it sends nothing more until it has raised its epoch: that makes the
+/// outcome known.
+///
+/// Without idempotence ([`idempotent`](ProducerBuilder::idempotent)), a request with an unknown outcome is sent again and
+/// may be stored twice, unless [`retry_unknown_outcomes`](ProducerBuilder::retry_unknown_outcomes) is off; and order rests on
+/// one request a partition being in flight.
 ///
 /// **Dropping.** When the last clone is dropped, what was accepted is still sent, as long as the runtime lives;
 /// [`close`](Self::close) waits for it.
@@ -124,6 +156,8 @@ impl Drop for Handle {
 struct Shared {
     client: Client,
     topic: TopicName,
+    /// Who sends, if requests are numbered.
+    producer: Option<ProducerId>,
     settings: Settings,
     memory: Semaphore,
     queues: Mutex<Queues>,
@@ -145,7 +179,7 @@ struct Settings {
     batch_bytes: usize,
     request_bytes: usize,
     memory_bytes: u32,
-    compression: carnax_core::record::Compression,
+    compression: Compression,
     max_in_flight: usize,
     max_in_flight_per_partition: usize,
     send_timeout: Duration,
@@ -172,7 +206,8 @@ impl Producer {
     /// ```
     ///
     /// # Errors
-    /// `TooLarge`, `Invalid`, `Closed`, or (after the send time-out) `MemoryFull`; then the record was not taken.
+    /// `TooLarge`, `Invalid`, `Closed`, (after the send time-out) `MemoryFull`, or `Request` with `fenced` once another
+    /// producer has taken over; then the record was not taken.
     pub async fn send(&self, record: Record) -> Result<Delivery, ProduceError> {
         let shared = &self.handle.shared;
         let batch_bytes_max = shared.lock().route().batch_bytes_max;
@@ -210,6 +245,11 @@ impl Producer {
         let _ = oldest.wait_for(|oldest| oldest.is_none_or(|oldest| oldest > last)).await;
     }
 
+    /// Who the producer is to the cluster; none without idempotence.
+    pub fn id(&self) -> Option<&ProducerId> {
+        self.handle.shared.producer.as_ref()
+    }
+
     /// Takes no more records (from any clone), and returns when all that were taken are stored or have failed.
     /// Dropping the future changes nothing.
     pub async fn close(&self) {
@@ -232,6 +272,28 @@ impl Shared {
     fn refuse_more(&self) {
         self.lock().close();
         self.wake.notify_one();
+    }
+
+    /// A request is answered; `returned` are records of it that wait again, before all others.
+    fn settle(
+        &self,
+        oldest: u64,
+        partitions: &[PartitionIndex],
+        returned: BTreeMap<PartitionIndex, Vec<Pending>>,
+    ) {
+        self.lock().settle(oldest, partitions, returned);
+        self.tell_progress();
+    }
+
+    fn fail(&self, record: Pending, error: ProduceError) {
+        self.memory.add_permits(record.charge as usize);
+        record.answer(Err(error));
+    }
+
+    fn fail_waiting(&self, error: &ProduceError) {
+        let waiting = self.lock().take_all();
+        waiting.into_iter().for_each(|(_, record)| self.fail(record, error.clone()));
+        self.tell_progress();
     }
 
     /// The bytes of memory that a record takes.

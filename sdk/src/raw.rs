@@ -92,6 +92,29 @@ pub(crate) struct Append {
     pub(crate) frames: Vec<PartitionFrame>,
 }
 
+impl Append {
+    /// As it travels.
+    pub(crate) fn request(&self) -> ApiRequest {
+        let topic = &self.topic;
+        let (path, body) = match self.frames.as_slice() {
+            [only] => {
+                (format!("/v1/topics/{topic}/partitions/{}/records", only.partition), only.batches.clone())
+            }
+            frames => (format!("/v1/topics/{topic}/records"), join(frames)),
+        };
+        let mut request = ApiRequest::new(Method::POST, path)
+            .header(CONTENT_TYPE, HeaderValue::from_static(content_type::BATCHES));
+        if let Some(topic_id) = self.topic_id {
+            request = request.header(HeaderName::from_static(header::TOPIC_ID), header_text(topic_id));
+        }
+        if let Some(count) = self.routed_by {
+            request = request.header(HeaderName::from_static(header::PARTITION_COUNT), count.into());
+        }
+        request.body = body;
+        request
+    }
+}
+
 impl Raw {
     pub(crate) fn new(client: Client) -> Self {
         Self { client }
@@ -133,23 +156,7 @@ impl Raw {
         append: &Append,
         operation: Operation,
     ) -> Result<AppendResponse, RequestError> {
-        let topic = &append.topic;
-        let (path, body) = match append.frames.as_slice() {
-            [only] => {
-                (format!("/v1/topics/{topic}/partitions/{}/records", only.partition), only.batches.clone())
-            }
-            frames => (format!("/v1/topics/{topic}/records"), join(frames)),
-        };
-        let mut request = ApiRequest::new(Method::POST, path)
-            .header(CONTENT_TYPE, HeaderValue::from_static(content_type::BATCHES));
-        if let Some(topic_id) = append.topic_id {
-            request = request.header(HeaderName::from_static(header::TOPIC_ID), header_text(topic_id)?);
-        }
-        if let Some(count) = append.routed_by {
-            request = request.header(HeaderName::from_static(header::PARTITION_COUNT), count.into());
-        }
-        request.body = body;
-        self.client.execute(&request, operation).await?.json()
+        self.client.execute(&append.request(), operation).await?.json()
     }
 
     /// Reads record batches from one partition. Neither decodes them nor verifies their checksums.
@@ -168,7 +175,7 @@ impl Raw {
             .header(ACCEPT, HeaderValue::from_static(content_type::BATCHES));
         request.answer_bytes_max = FETCH_ANSWER_BYTES_MAX;
         if let Some(topic_id) = topic_id {
-            request = request.header(HeaderName::from_static(header::TOPIC_ID), header_text(topic_id)?);
+            request = request.header(HeaderName::from_static(header::TOPIC_ID), header_text(topic_id));
         }
         let mut operation = self.client.operation(true);
         operation.attempt_timeout += wait;
@@ -181,8 +188,25 @@ pub(crate) fn parse_topic(topic: &str) -> Result<TopicName, RequestError> {
     topic.parse().map_err(RequestError::invalid)
 }
 
-pub(crate) fn header_text(value: impl std::fmt::Display) -> Result<HeaderValue, RequestError> {
-    HeaderValue::from_str(&value.to_string()).map_err(RequestError::invalid)
+/// An id or a name as the value of a header.
+///
+/// # Panics
+/// If it has other than visible ASCII characters, which no id and no name has.
+pub(crate) fn header_text(value: impl std::fmt::Display) -> HeaderValue {
+    HeaderValue::from_str(&value.to_string()).expect("ids and names are visible ASCII characters")
+}
+
+/// A text as one piece of a path or a query.
+pub(crate) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 fn join(frames: &[PartitionFrame]) -> Bytes {

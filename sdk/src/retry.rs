@@ -28,7 +28,7 @@ impl Default for RetrySettings {
 
 /// No attempt begins with less time than this: it would be sent and not be waited for, and so make an outcome unknown
 /// that is known.
-const LAST_ATTEMPT_MIN: Duration = Duration::from_millis(100);
+pub(crate) const LAST_ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
 /// One thing that a user wants done, whatever number of requests it takes.
 #[derive(Debug, Clone, Copy)]

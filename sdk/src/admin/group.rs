@@ -17,7 +17,7 @@ use http::Method;
 use super::Admin;
 use crate::consumer::Start;
 use crate::error::RequestError;
-use crate::raw::parse_topic;
+use crate::raw::{parse_topic, percent_encoded};
 use crate::transport::ApiRequest;
 
 /// Offset look-ups at once.
@@ -203,16 +203,4 @@ fn of_group(method: Method, group: &str, tail: &str) -> Result<ApiRequest, Reque
 
 fn parse_group(group: &str) -> Result<GroupName, RequestError> {
     group.parse().map_err(RequestError::invalid)
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }

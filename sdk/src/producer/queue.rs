@@ -104,6 +104,7 @@ pub(super) struct Queues {
     /// Callers that wait for memory.
     pub(super) waiting: usize,
     closed: bool,
+    closed_by: ProduceError,
     /// Nothing is sent until the topic's partition count is known again.
     pub(super) stale: bool,
 }
@@ -121,6 +122,7 @@ impl Queues {
             flush_before: 0,
             waiting: 0,
             closed: false,
+            closed_by: ProduceError::Closed,
             stale: false,
         }
     }
@@ -135,6 +137,12 @@ impl Queues {
 
     pub(super) fn close(&mut self) {
         self.closed = true;
+    }
+
+    /// Takes no more records, and says why.
+    pub(super) fn close_with(&mut self, error: ProduceError) {
+        self.closed = true;
+        self.closed_by = error;
     }
 
     /// Lets all that wait go; tells the last of them, or none if nothing waits or is in flight.
@@ -164,7 +172,7 @@ impl Queues {
         random: u64,
     ) -> Result<(Delivery, bool), ProduceError> {
         if self.closed {
-            return Err(ProduceError::Closed);
+            return Err(self.closed_by.clone());
         }
         let bytes = encode::batch_bytes(&record);
         let (partition, routed) = self.partition_for(&record, bytes, random)?;
@@ -216,11 +224,10 @@ impl Queues {
         Ok((partition, false))
     }
 
-    /// Takes the records of the next request: from each partition that is due, as many as fit. Expired ones come apart.
-    pub(super) fn take_request(&mut self, now: Instant) -> (Option<Draft>, Vec<Pending>) {
-        let expired = self.take_expired(now);
+    /// Takes the records of the next request: from each partition that is due, as many as fit.
+    pub(super) fn take_request(&mut self, now: Instant) -> Option<Draft> {
         if self.stale {
-            return (None, expired);
+            return None;
         }
         let mut draft = Draft::default();
         let due: Vec<PartitionIndex> = self.due_from_cursor(now);
@@ -244,10 +251,9 @@ impl Queues {
             // Whoever fills the next batch without keys should not wait behind this one.
             self.sticky = self.sticky.filter(|(sticky, _)| *sticky != partition);
         }
-        let oldest = draft.records().map(|record| record.sequence).min();
-        let Some(oldest) = oldest else { return (None, expired) };
+        let oldest = draft.records().map(|record| record.sequence).min()?;
         *self.in_flight.entry(oldest).or_default() += 1;
-        (Some(draft), expired)
+        Some(draft)
     }
 
     fn due_from_cursor(&self, now: Instant) -> Vec<PartitionIndex> {
@@ -264,7 +270,8 @@ impl Queues {
         queue.in_flight < self.settings.max_in_flight_per_partition && (hurried || ripe)
     }
 
-    fn take_expired(&mut self, now: Instant) -> Vec<Pending> {
+    /// Takes the records whose time is up before they were sent.
+    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Pending> {
         let mut expired = Vec::new();
         for queue in self.queues.values_mut() {
             while queue
@@ -280,11 +287,11 @@ impl Queues {
         expired
     }
 
-    /// When something is due or expires next, if nothing else happens before.
-    pub(super) fn next_look(&self) -> Option<Instant> {
+    /// When something is due (if more may be sent) or expires next, if nothing else happens before.
+    pub(super) fn next_look(&self, may_send: bool) -> Option<Instant> {
         let look = |queue: &Queue| {
             let accepted = queue.records.front()?.accepted;
-            let free = !self.stale && queue.in_flight < self.settings.max_in_flight_per_partition;
+            let free = may_send && !self.stale && queue.in_flight < self.settings.max_in_flight_per_partition;
             let wait: Duration = if free { self.settings.linger } else { self.settings.delivery_timeout };
             Some(accepted + wait.min(self.settings.delivery_timeout))
         };

@@ -3,56 +3,288 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use carnax_core::error_code::ErrorCode;
-use carnax_core::http::{AppendResponse, PartitionFrame};
-use carnax_core::id::PartitionIndex;
-use carnax_core::offset::Offset;
+use carnax_core::error_code::{ErrorCode, SideEffects};
+use carnax_core::http::{AppendResponse, AppendResult, FencedEpochResponse};
+use carnax_core::limits;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::queue::{Draft, Pending};
-use super::{ProduceError, Shared, encode};
+use super::epoch::{Raise, Raised};
+use super::request::{Request, judge};
+use super::sequence::{Fate, Outcome, Remedy, Verdict, Window};
+use super::{ProduceError, Shared};
 use crate::error::RequestError;
-use crate::raw::Append;
-use crate::retry::Operation;
+use crate::retry::{LAST_ATTEMPT_MIN, Operation};
 
-/// A request that came to its end.
-struct Settled {
-    oldest: u64,
-    partitions: Vec<PartitionIndex>,
-    /// Records that have to be routed again.
-    returned: BTreeMap<PartitionIndex, Vec<Pending>>,
+/// Something that ran beside the sender.
+enum Ended {
+    Appended { sequence: u64, result: Result<AppendResponse, RequestError> },
+    Raised(Raised),
+}
+
+struct Sender {
+    shared: Arc<Shared>,
+    window: Window,
+    /// By their sequences; those that the window waits for, and that are not answered.
+    requests: BTreeMap<u64, Request>,
+    tasks: JoinSet<Ended>,
+    /// Who says that another producer has taken over.
+    fenced: Option<RequestError>,
+    /// How often in a row the epoch could not be raised.
+    raises_failed: u32,
+    /// How often in a row the topic was asked for.
+    reroutes: u32,
 }
 
 /// Runs until the producer is closed and everything is answered.
-pub(super) async fn run(shared: Arc<Shared>) {
-    let mut in_flight: JoinSet<Settled> = JoinSet::new();
-    let mut reroutes = 0;
-    loop {
-        start_requests(&shared, &mut in_flight);
-        let (stale, finished, next_look) = {
-            let queues = shared.lock();
-            (queues.stale, queues.is_finished(), queues.next_look())
-        };
-        if stale && in_flight.is_empty() {
-            reroutes += 1;
-            reroute(&shared, reroutes).await;
-            continue;
+pub(super) async fn run(shared: Arc<Shared>, epoch: u32) {
+    let size = shared.settings.max_in_flight;
+    let window = match &shared.producer {
+        Some(_) => Window::numbered(epoch, size.min(limits::PRODUCER_REPLIES)),
+        None => Window::unnumbered(size),
+    };
+    let tasks = JoinSet::new();
+    let requests = BTreeMap::new();
+    let sender = Sender { shared, window, requests, tasks, fenced: None, raises_failed: 0, reroutes: 0 };
+    sender.run().await;
+}
+
+impl Sender {
+    async fn run(mut self) {
+        loop {
+            self.fail_expired();
+            self.start_requests().await;
+            if self.remedy() {
+                continue;
+            }
+            let (stale, finished, next_look) = {
+                let queues = self.shared.lock();
+                (queues.stale, queues.is_finished(), queues.next_look(self.window.admits()))
+            };
+            let idle = self.tasks.is_empty();
+            if stale && idle && !self.window.is_troubled() {
+                self.reroute().await;
+                continue;
+            }
+            if finished && idle {
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = self.tasks.join_next() => self.take_note(ended),
+                () = self.shared.wake.notified() => {}
+                () = sleep_until(next_look) => {}
+            }
         }
-        if finished && in_flight.is_empty() {
+    }
+
+    fn fail_expired(&self) {
+        let expired = self.shared.lock().take_expired(Instant::now());
+        if !expired.is_empty() {
+            let waited = self.shared.settings.delivery_timeout;
+            expired.into_iter().for_each(|record| self.shared.fail(record, ProduceError::Expired { waited }));
+            self.shared.tell_progress();
+        }
+    }
+
+    /// Sends what was held, then takes new requests, in order.
+    async fn start_requests(&mut self) {
+        loop {
+            while let Some(sequence) = self.window.next_to_send() {
+                self.start(sequence);
+            }
+            if !self.window.admits() {
+                return;
+            }
+            let Some(draft) = self.shared.lock().take_request(Instant::now()) else { return };
+            let Some(request) = Request::prepare(&self.shared, draft).await else { continue };
+            let sequence = self.window.push();
+            let request = match &self.shared.producer {
+                Some(producer) => request.stamp(producer, self.window.epoch(), sequence),
+                None => request,
+            };
+            self.requests.insert(sequence, request);
+        }
+    }
+
+    fn start(&mut self, sequence: u64) {
+        let Some(request) = self.requests.get(&sequence) else { return };
+        let settings = &self.shared.settings;
+        let last_attempt = LAST_ATTEMPT_MIN.min(settings.delivery_timeout / 2);
+        if Instant::now() + last_attempt > request.deadline {
+            self.conclude(sequence, (Outcome::Failed, false), &[]);
             return;
         }
-        let full = in_flight.len() >= shared.settings.max_in_flight;
-        let look = next_look.filter(|_| !full);
-        tokio::select! {
-            biased;
-            Some(settled) = in_flight.join_next() => {
-                if settle(&shared, settled) {
-                    reroutes = 0;
+        let operation = Operation {
+            deadline: request.deadline,
+            attempt_timeout: settings.request_timeout,
+            // Under the same sequence, nothing is stored twice.
+            repeat_unknown: self.shared.producer.is_some() || settings.retry_unknown_outcomes,
+            leave: Some(ErrorCode::StaleRouting),
+        };
+        let (client, api) = (self.shared.client.clone(), request.api.clone());
+        self.tasks.spawn(async move {
+            let answer = Box::pin(client.execute(&api, operation)).await;
+            Ended::Appended { sequence, result: answer.and_then(|answer| answer.json()) }
+        });
+    }
+
+    fn take_note(&mut self, ended: Result<Ended, JoinError>) {
+        match ended {
+            Ok(Ended::Appended { sequence, result }) => {
+                let judged = judge(&result);
+                match result {
+                    Ok(response) => self.conclude(sequence, judged, &response.results),
+                    Err(error) => {
+                        if judged.0 == Outcome::Fenced {
+                            self.fenced = Some(error.clone());
+                        }
+                        if let Some(request) = self.requests.get_mut(&sequence) {
+                            request.error = Some(error);
+                        }
+                        self.conclude(sequence, judged, &[]);
+                    }
                 }
             }
-            () = shared.wake.notified() => {}
-            () = sleep_until(look) => {}
+            Ok(Ended::Raised(raised)) => self.take_note_of_raise(raised),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // Only a runtime that ends cancels tasks.
+            Err(_) => {}
+        }
+    }
+
+    fn conclude(&mut self, sequence: u64, (outcome, possible): (Outcome, bool), results: &[AppendResult]) {
+        match outcome {
+            Outcome::Stale => self.shared.lock().stale = true,
+            Outcome::Stored => self.reroutes = 0,
+            Outcome::OutOfOrder | Outcome::Failed | Outcome::Collided | Outcome::Fenced => {}
+        }
+        let verdict = self.window.conclude(sequence, outcome, possible);
+        if verdict == Verdict::Wait {
+            return;
+        }
+        let Some(request) = self.requests.remove(&sequence) else { return };
+        let side_effects = if possible { SideEffects::Possible } else { SideEffects::None };
+        match verdict {
+            Verdict::Stored => request.stored(&self.shared, results),
+            Verdict::Failed => request.fail_with(&self.shared, side_effects),
+            Verdict::Again => request.send_anew(&self.shared),
+            Verdict::Wait => {}
+        }
+    }
+
+    /// Ends the trouble, or begins to, if there is any and nothing is in flight; tells whether there was something to do.
+    fn remedy(&mut self) -> bool {
+        let raises = !self.tasks.is_empty();
+        match self.window.remedy() {
+            Some(Remedy::Rewind) => {
+                let fates = self.window.rewind();
+                self.tell(fates, None);
+            }
+            Some(Remedy::Close) => self.close(),
+            // Without anything to send, there is time until there is.
+            Some(Remedy::Raise) if !raises && self.shared.lock().oldest().is_some() => self.raise(),
+            Some(Remedy::Raise) | None => return false,
+        }
+        true
+    }
+
+    fn raise(&mut self) {
+        let Some(producer) = self.shared.producer.clone() else { return };
+        let client = self.shared.client.clone();
+        let attempt_timeout = self.shared.settings.request_timeout;
+        let wait = match self.raises_failed {
+            0 => std::time::Duration::ZERO,
+            failed => client.backoff(failed),
+        };
+        let own = self.window.epoch();
+        tracing::debug!(%producer, epoch = own, "raising the epoch");
+        self.tasks.spawn(async move {
+            tokio::time::sleep(wait).await;
+            let deadline = Instant::now() + attempt_timeout;
+            let raise = Raise { client, producer, own, deadline, attempt_timeout };
+            Ended::Raised(Box::pin(raise.run()).await)
+        });
+    }
+
+    fn take_note_of_raise(&mut self, raised: Raised) {
+        match raised {
+            Raised::To { epoch, before } => {
+                self.raises_failed = 0;
+                let fates = match &before {
+                    Some(before) => self.window.raised(epoch, last_sequence(before)),
+                    None => self.window.forgotten(epoch),
+                };
+                self.tell(fates, before.as_ref());
+            }
+            Raised::Fenced(error) => {
+                self.fenced = Some(error);
+                self.close();
+            }
+            Raised::Failed(error) => {
+                self.raises_failed += 1;
+                self.fail_overdue(&error);
+            }
+        }
+    }
+
+    /// Answers the requests whose time is up; all that wait too, if the epoch will never be raised.
+    fn fail_overdue(&mut self, error: &RequestError) {
+        let now = Instant::now();
+        let hopeless = !error.retryable();
+        let (over, left) = std::mem::take(&mut self.requests)
+            .into_iter()
+            .partition(|(_, request)| hopeless || request.deadline <= now);
+        self.requests = left;
+        let over: BTreeMap<u64, Request> = over;
+        for (sequence, mut request) in over {
+            let possible = self.window.is_possible(sequence);
+            request.error.get_or_insert_with(|| error.clone());
+            request.fail_with(&self.shared, if possible { SideEffects::Possible } else { SideEffects::None });
+        }
+        if hopeless {
+            let error = error.clone().with_side_effects(SideEffects::None);
+            self.shared.fail_waiting(&ProduceError::Request(Arc::new(error)));
+        }
+    }
+
+    /// Tells the requests what became of them; those that are sent anew wait in their old order.
+    fn tell(&mut self, fates: Vec<(u64, Fate)>, before: Option<&FencedEpochResponse>) {
+        // From the last to the first, since each goes before all that wait.
+        for (sequence, fate) in fates.into_iter().rev() {
+            let Some(request) = self.requests.remove(&sequence) else { continue };
+            match fate {
+                Fate::Stored => request.stored(&self.shared, &kept_results(before, sequence)),
+                Fate::Again => request.send_anew(&self.shared),
+                Fate::Failed => request.fail_with(&self.shared, SideEffects::None),
+                Fate::Unknown => request.fail_with(&self.shared, SideEffects::Possible),
+            }
+        }
+    }
+
+    /// Another producer has taken over: nothing is ever sent again.
+    fn close(&mut self) {
+        let Some(fenced) = self.fenced.clone() else { return };
+        self.requests.values_mut().for_each(|request| request.error = Some(fenced.clone()));
+        let fates = self.window.close();
+        self.tell(fates, None);
+        let error = ProduceError::Request(Arc::new(fenced.with_side_effects(SideEffects::None)));
+        self.shared.lock().close_with(error.clone());
+        self.shared.fail_waiting(&error);
+    }
+
+    /// Asks how many partitions the topic has now, and routes again. If nobody knows, nothing that waits can be sent.
+    async fn reroute(&mut self) {
+        self.reroutes += 1;
+        if self.reroutes > 1 {
+            tokio::time::sleep(self.shared.client.backoff(self.reroutes - 1)).await;
+        }
+        match Box::pin(self.shared.client.ask_route(&self.shared.topic)).await {
+            Ok(route) => self.shared.lock().reroute(route),
+            Err(error) => {
+                self.shared.lock().stale = false;
+                self.shared.fail_waiting(&ProduceError::Request(Arc::new(error)));
+            }
         }
     }
 }
@@ -64,128 +296,21 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
-fn start_requests(shared: &Arc<Shared>, in_flight: &mut JoinSet<Settled>) {
-    while in_flight.len() < shared.settings.max_in_flight {
-        let (draft, expired) = shared.lock().take_request(Instant::now());
-        if !expired.is_empty() {
-            let waited = shared.settings.delivery_timeout;
-            expired.into_iter().for_each(|record| fail(shared, record, ProduceError::Expired { waited }));
-            shared.tell_progress();
-        }
-        let Some(draft) = draft else { return };
-        let shared = Arc::clone(shared);
-        in_flight.spawn(async move { Box::pin(send(&shared, draft)).await });
-    }
+/// The last accepted sequence of an epoch. One that is not understood is beyond all of ours.
+fn last_sequence(before: &FencedEpochResponse) -> Option<u128> {
+    before.last_sequence.as_ref().map(|last| last.parse().unwrap_or(u128::MAX))
 }
 
-/// Takes note of an end; tells whether no record has to be routed again.
-fn settle(shared: &Shared, settled: Result<Settled, JoinError>) -> bool {
-    let settled = match settled {
-        Ok(settled) => settled,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => return true,
-    };
-    let stale = !settled.returned.is_empty();
-    {
-        let mut queues = shared.lock();
-        queues.settle(settled.oldest, &settled.partitions, settled.returned);
-        queues.stale |= stale;
-    }
-    shared.tell_progress();
-    !stale
-}
-
-fn fail(shared: &Shared, record: Pending, error: ProduceError) {
-    shared.memory.add_permits(record.charge as usize);
-    record.answer(Err(error));
-}
-
-/// Sends one request until it is done or may not be repeated, and answers its records.
-async fn send(shared: &Shared, draft: Draft) -> Settled {
-    let (route, batch_bytes) = {
-        let queues = shared.lock();
-        (queues.route(), queues.batch_bytes())
-    };
-    let oldest = draft.records().map(|record| record.sequence).min().unwrap_or_default();
-    let accepted = draft.records().map(|record| record.accepted).min().unwrap_or_else(Instant::now);
-    let partitions = draft.parts.keys().copied().collect();
-    let routed_by = draft.routed.then_some(route.partition_count);
-    let mut parts = BTreeMap::new();
-    let mut frames = Vec::new();
-    for (partition, records) in draft.parts {
-        let (batches, taken, left) = encode::encode(records, batch_bytes, shared.settings.compression);
-        left.into_iter().for_each(|(record, error)| fail(shared, record, error));
-        if !taken.is_empty() {
-            frames.push(PartitionFrame { partition, batches });
-            parts.insert(partition, taken);
-        }
-        // Compression takes a while: let others have the thread between partitions.
-        tokio::task::yield_now().await;
-    }
-    if frames.is_empty() {
-        return Settled { oldest, partitions, returned: BTreeMap::new() };
-    }
-    let append = Append { topic: shared.topic.clone(), topic_id: Some(route.topic_id), routed_by, frames };
-    let operation = Operation {
-        deadline: accepted + shared.settings.delivery_timeout,
-        attempt_timeout: shared.settings.request_timeout,
-        repeat_unknown: shared.settings.retry_unknown_outcomes,
-        leave: Some(ErrorCode::StaleRouting),
-    };
-    let result = shared.client.raw().append_with(&append, operation).await;
-    let returned = answer(shared, parts, result);
-    Settled { oldest, partitions, returned }
-}
-
-/// Answers the records of a request; gives back those that have to be routed again.
-fn answer(
-    shared: &Shared,
-    parts: BTreeMap<PartitionIndex, Vec<Pending>>,
-    result: Result<AppendResponse, RequestError>,
-) -> BTreeMap<PartitionIndex, Vec<Pending>> {
-    let response = match result {
-        Ok(response) => response,
-        Err(error) if error.is(ErrorCode::StaleRouting) => return parts,
-        Err(error) => {
-            let error = ProduceError::Request(Arc::new(error));
-            parts.into_values().flatten().for_each(|record| fail(shared, record, error.clone()));
-            return BTreeMap::new();
-        }
-    };
-    for (partition, records) in parts {
-        let result = response.results.iter().find(|result| result.partition == partition);
-        let result = result.filter(|result| u32::try_from(records.len()) == Ok(result.count));
-        let Some(result) = result else {
-            let reason = format!("answer to an append does not name the records of partition {partition}");
-            let error = RequestError::Answer { endpoint: shared.topic.to_string(), status: 200, reason };
-            let error = ProduceError::Request(Arc::new(error));
-            records.into_iter().for_each(|record| fail(shared, record, error.clone()));
-            continue;
-        };
-        for (offset, record) in (result.base_offset.0..).zip(records) {
-            shared.memory.add_permits(record.charge as usize);
-            record.stored(partition, Offset(offset), result.append_time);
-        }
-    }
-    BTreeMap::new()
-}
-
-/// Asks how many partitions the topic has now, and routes again. If nobody knows, nothing that waits can be sent.
-async fn reroute(shared: &Shared, attempt: u32) {
-    if attempt > 1 {
-        tokio::time::sleep(shared.client.backoff(attempt - 1)).await;
-    }
-    match Box::pin(shared.client.ask_route(&shared.topic)).await {
-        Ok(route) => shared.lock().reroute(route),
-        Err(error) => {
-            let error = ProduceError::Request(Arc::new(error));
-            let records = {
-                let mut queues = shared.lock();
-                queues.stale = false;
-                queues.take_all()
-            };
-            records.into_iter().for_each(|(_, record)| fail(shared, record, error.clone()));
-            shared.tell_progress();
-        }
-    }
+/// Where the records of a request of an epoch that is over went; empty if that is not known (any more).
+fn kept_results(before: Option<&FencedEpochResponse>, sequence: u64) -> Vec<AppendResult> {
+    let text = sequence.to_string();
+    let kept = before.and_then(|before| before.replies.iter().find(|reply| reply.sequence == text));
+    let results = kept.into_iter().flat_map(|reply| &reply.results);
+    let result = results.map(|result| AppendResult {
+        partition: result.partition,
+        base_offset: result.base_offset,
+        count: result.count,
+        append_time: result.append_time,
+    });
+    result.collect()
 }

@@ -90,7 +90,7 @@ async fn reading_begins_at_any_offset_or_time_also_inside_a_batch() {
     }
     let mut consumer = client(&server).consumer("t").start(Start::Latest).build().await.unwrap();
     assert!(in_time(consumer.poll(1, Duration::ZERO)).await.unwrap().is_empty());
-    let producer = client(&server).producer("t").build().await.unwrap();
+    let producer = client(&server).producer("t").producer_id("another").build().await.unwrap();
     drop(producer.send(Record::new("new")).await.unwrap());
     assert_eq!(offsets(&read(&mut consumer, 1).await.unwrap()), [50]);
 }

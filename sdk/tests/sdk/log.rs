@@ -1,16 +1,22 @@
 //! A topic in memory behind the HTTP API, with a hook before every append.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use carnax::{
-    AppendResponse, AppendResult, ErrorCode, Offset, PartitionIndex, Timestamp, TopicId, TopicResponse,
+    AppendResponse, AppendResult, AtomicAppendResponse, AtomicAppendResult, ErrorCode, FencingToken,
+    FencingTokenResponse, Offset, PartitionIndex, Timestamp, TopicId, TopicResponse,
 };
-use carnax_core::http::{OffsetResponse, PartitionFrame, PartitionResponse, read_frames};
+use carnax_core::http::{
+    AppendHead, OffsetResponse, PartitionFrame, PartitionResponse, RaiseEpochRequest, SetFencingTokenRequest,
+    read_envelope, read_frames,
+};
 use carnax_core::record::{Batch, set_base_offset};
 use http::{Method, Response};
 use http_body_util::Full;
 
+use crate::producers::{Known, Producers, Stamp};
 use crate::server::{Reply, Seen};
 
 /// The records of one partition, as values.
@@ -21,6 +27,7 @@ pub(crate) struct Partition {
     pub(crate) log_start: u64,
     pub(crate) next: u64,
     pub(crate) batches: Vec<(u64, Bytes)>,
+    pub(crate) token: Option<FencingToken>,
 }
 
 /// Shared with the script of a server.
@@ -31,6 +38,11 @@ pub(crate) struct State {
     pub(crate) topic_id: TopicId,
     pub(crate) partitions: Vec<Partition>,
     pub(crate) config: Vec<(String, String)>,
+    pub(crate) producers: Producers,
+    /// What was sent under each idempotency key, and its answer.
+    keys: BTreeMap<String, (Bytes, AtomicAppendResponse)>,
+    /// The last group offsets that moved.
+    pub(crate) moved: Option<carnax_core::http::AppendGroupOffsets>,
 }
 
 impl Log {
@@ -39,6 +51,9 @@ impl Log {
             topic_id: topic_id(1),
             partitions: (0..partitions).map(|_| Partition::default()).collect(),
             config: Vec::new(),
+            producers: Producers::default(),
+            keys: BTreeMap::new(),
+            moved: None,
         })))
     }
 
@@ -79,6 +94,15 @@ impl Log {
             (&Method::GET, ["", "v1", "topics", _, "partitions", partition, "offsets"]) => {
                 state.offset(seen.param("at").unwrap(), partition.parse().unwrap())
             }
+            (&Method::POST, ["", "v1", "append"]) => state.append_atomically(seen),
+            (&Method::POST, ["", "v1", "producers", id, "epoch"]) => {
+                let request: RaiseEpochRequest = serde_json::from_slice(&seen.body).unwrap();
+                state.producers.raise(id, request.from)
+            }
+            (&Method::GET, ["", "v1", "producers", id]) => state.producers.describe(id),
+            (method, ["", "v1", "topics", _, "partitions", partition, "fencing-token"]) => {
+                state.fence(method, seen, partition.parse().unwrap())
+            }
             _ => Reply::problem(ErrorCode::RouteNotFound, |_| {}),
         }
     }
@@ -103,15 +127,101 @@ impl State {
     }
 
     fn append(&mut self, seen: &Seen, frames: &[PartitionFrame]) -> Reply {
+        let stamp = Stamp::of(seen);
+        match stamp.as_ref().map(|stamp| self.producers.look_up(stamp, seen)) {
+            None | Some(Known::New) => {}
+            Some(Known::Duplicate(results)) => return self.answer(&results, true),
+            Some(Known::Refused(reply)) => return reply,
+        }
         let count = self.partitions.len().to_string();
         if seen.header("carnax-partition-count").is_some_and(|routed_by| routed_by != count) {
             return Reply::problem(ErrorCode::StaleRouting, |_| {});
         }
-        let results = frames.iter().map(|frame| self.append_frame(frame)).collect();
-        Reply::json(&AppendResponse { results, duplicate: false, topic_id: self.topic_id })
+        if let Some(gap) = stamp.as_ref().and_then(|stamp| self.producers.gap(stamp)) {
+            return gap;
+        }
+        let results: Vec<_> = frames.iter().map(|frame| self.append_frame(frame)).collect();
+        if let Some(stamp) = stamp {
+            self.producers.accept(stamp, seen, results.clone());
+        }
+        self.answer(&results, false)
     }
 
-    fn append_frame(&mut self, frame: &PartitionFrame) -> AppendResult {
+    fn answer(&self, results: &[AtomicAppendResult], duplicate: bool) -> Reply {
+        let results = results.iter().map(|result| AppendResult {
+            partition: result.partition,
+            base_offset: result.base_offset,
+            count: result.count,
+            append_time: result.append_time,
+        });
+        Reply::json(&AppendResponse { results: results.collect(), duplicate, topic_id: self.topic_id })
+    }
+
+    fn append_atomically(&mut self, seen: &Seen) -> Reply {
+        let key = seen.header("idempotency-key").unwrap().to_owned();
+        match self.keys.get(&key) {
+            Some((body, answer)) if *body == seen.body => {
+                return Reply::json(&AtomicAppendResponse { duplicate: true, ..answer.clone() });
+            }
+            Some(_) => return Reply::problem(ErrorCode::BodyMismatch, |_| {}),
+            None => {}
+        }
+        let (head, batches) = read_envelope(seen.body.clone()).unwrap();
+        if let Some(refused) = self.check(&head) {
+            return refused;
+        }
+        let frames = head.parts.iter().zip(batches);
+        let frames = frames.map(|(part, batches)| PartitionFrame { partition: part.partition, batches });
+        let results = frames.map(|frame| self.append_frame(&frame)).collect();
+        let answer = AtomicAppendResponse { results, duplicate: false };
+        self.moved = head.group;
+        self.keys.insert(key, (seen.body.clone(), answer.clone()));
+        Reply::json(&answer)
+    }
+
+    fn check(&self, head: &AppendHead) -> Option<Reply> {
+        let count = u32::try_from(self.partitions.len()).unwrap();
+        for part in &head.parts {
+            if part.topic_id.is_some_and(|id| id != self.topic_id) {
+                return Some(Reply::problem(ErrorCode::TopicRecreated, |_| {}));
+            }
+            if part.partition_count.is_some_and(|routed_by| routed_by != count) {
+                return Some(Reply::problem(ErrorCode::StaleRouting, |_| {}));
+            }
+        }
+        head.conditions.iter().find_map(|condition| {
+            let partition = &self.partitions[condition.partition.0 as usize];
+            let failed = |expected: String, actual: String| {
+                (expected != actual).then(|| {
+                    Reply::problem(ErrorCode::ConditionFailed, |facts| {
+                        (facts.expected, facts.actual) = (Some(expected), Some(actual));
+                    })
+                })
+            };
+            let text = |token: Option<&FencingToken>| token.map_or("none".to_owned(), ToString::to_string);
+            let offset = condition.expected_next_offset;
+            let offset = offset.and_then(|offset| failed(offset.to_string(), partition.next.to_string()));
+            let token = condition.fencing_token.as_ref();
+            offset.or_else(|| failed(text(token), text(partition.token.as_ref())).filter(|_| token.is_some()))
+        })
+    }
+
+    fn fence(&mut self, method: &Method, seen: &Seen, index: usize) -> Reply {
+        let partition = &mut self.partitions[index];
+        if method == Method::PUT {
+            let request: SetFencingTokenRequest = serde_json::from_slice(&seen.body).unwrap();
+            if request.from.is_some_and(|from| from != partition.token) {
+                let actual = partition.token.as_ref().map_or("none".to_owned(), ToString::to_string);
+                return Reply::problem(ErrorCode::ConditionFailed, |facts| facts.actual = Some(actual));
+            }
+            partition.token = request.token;
+        }
+        let high_watermark = Offset(partition.next);
+        Reply::json(&FencingTokenResponse { token: partition.token.clone(), high_watermark })
+    }
+
+    fn append_frame(&mut self, frame: &PartitionFrame) -> AtomicAppendResult {
+        let topic_id = self.topic_id;
         let partition = &mut self.partitions[frame.partition.0 as usize];
         let base_offset = Offset(partition.next);
         for batch in Batch::parse_all(frame.batches.clone()).unwrap() {
@@ -123,7 +233,9 @@ impl State {
             partition.next += u64::from(count);
         }
         let count = u32::try_from(partition.next - base_offset.0).unwrap();
-        AppendResult {
+        AtomicAppendResult {
+            topic: None,
+            topic_id,
             partition: frame.partition,
             base_offset,
             count,

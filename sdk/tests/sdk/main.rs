@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
 
 mod admin;
+mod appending;
 mod consuming;
 mod failover;
+mod idempotent;
 mod log;
+mod producers;
 mod producing;
 mod server;

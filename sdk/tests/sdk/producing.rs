@@ -17,12 +17,15 @@ use crate::server::{Reply, Seen, Server, client, client_builder, in_time};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-async fn start(log: &Log) -> Server {
+pub(crate) async fn start(log: &Log) -> Server {
     let log = log.clone();
     Server::start(move |seen| std::future::ready(log.serve(&seen))).await
 }
 
-async fn send_all(producer: &Producer, records: impl IntoIterator<Item = Record>) -> Vec<Delivery> {
+pub(crate) async fn send_all(
+    producer: &Producer,
+    records: impl IntoIterator<Item = Record>,
+) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     for record in records {
         deliveries.push(producer.send(record).await.unwrap());
@@ -57,7 +60,7 @@ async fn keys_go_where_kafka_sends_them_in_order_and_each_record_learns_its_offs
 }
 
 #[tokio::test]
-async fn one_request_a_partition_is_in_flight_and_flush_waits_for_all() {
+async fn one_request_a_partition_is_in_flight_if_told_so_and_flush_waits_for_all() {
     let log = Log::new(2);
     let gate = Arc::new(Semaphore::new(0));
     let (running, overlap) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
@@ -76,7 +79,8 @@ async fn one_request_a_partition_is_in_flight_and_flush_waits_for_all() {
         })
         .await
     };
-    let producer = client(&server).producer("t").linger(Duration::ZERO).build().await.unwrap();
+    let producer = client(&server).producer("t").linger(Duration::ZERO).max_in_flight_per_partition(1);
+    let producer = producer.build().await.unwrap();
     let to_first = |value: &str| Record::new(value.to_owned()).to_partition(PartitionIndex(0));
     let first = producer.send(to_first("a")).await.unwrap();
     wait_until(|| running.load(Ordering::SeqCst) == 1).await;
@@ -137,7 +141,7 @@ async fn full_memory_makes_send_wait_or_fail_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_is_sent_again_unless_told_otherwise() {
+async fn without_idempotence_an_unknown_outcome_is_sent_again_unless_told_otherwise() {
     for retry in [true, false] {
         let log = Log::new(1);
         let appends = AtomicUsize::new(0);
@@ -151,7 +155,8 @@ async fn an_unknown_outcome_is_sent_again_unless_told_otherwise() {
             })
             .await
         };
-        let producer = client(&server).producer("t").retry_unknown_outcomes(retry).build().await.unwrap();
+        let producer = client(&server).producer("t").idempotent(false).retry_unknown_outcomes(retry);
+        let producer = producer.build().await.unwrap();
         let result = in_time(producer.send(Record::new("a")).await.unwrap()).await;
         if retry {
             assert_eq!(result.unwrap().offset, Offset(1), "the place of the second copy");
@@ -287,7 +292,7 @@ async fn a_record_whose_time_is_up_fails_and_says_whether_it_may_be_stored() {
 }
 
 /// Polls a condition that another task makes true.
-async fn wait_until(condition: impl Fn() -> bool) {
+pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
     in_time(async {
         while !condition() {
             tokio::task::yield_now().await;

@@ -134,7 +134,7 @@ async fn accept(listener: TcpListener, script: Arc<Script>, seen: Arc<Mutex<Vec<
     }
 }
 
-/// A client that repeats almost at once, and always draws the same number.
+/// A client that repeats almost at once, and always draws the same number: two producers of two such clients need ids.
 pub(crate) fn client_builder<'a>(servers: impl IntoIterator<Item = &'a Server>) -> ClientBuilder {
     Client::builder()
         .endpoints(servers.into_iter().map(|server| server.url.clone()))
