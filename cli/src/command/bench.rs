@@ -1,5 +1,6 @@
 //! `carnax bench`: how fast the log is, beside how fast its object store is in the same run.
 
+mod guarantees;
 mod load;
 mod log;
 mod store;
@@ -38,7 +39,8 @@ pub(crate) struct Bench {
     /// Partitions of the temporary topic
     #[arg(long, default_value = "12")]
     partitions: u32,
-    /// How many records are sent one after the other to measure the way from producer to consumer
+    /// How many records are sent one after the other to measure the way from producer to consumer, and how many atomic
+    /// appends are made
     #[arg(long, value_name = "N", default_value = "200")]
     samples: usize,
 }
@@ -53,7 +55,8 @@ struct Line {
     records_per_s: f64,
     #[serde(flatten)]
     percentiles: Percentiles,
-    /// Its MiB/s by that of the raw object store.
+    /// By the line that it is measured against: MiB/s by those of the raw object store, or of a producer that is not
+    /// idempotent; the median time by that of an atomic append to one partition.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
 }
@@ -64,8 +67,13 @@ impl Bench {
         let topic = format!("carnax-bench-{}-{}", millis(), std::process::id());
         client.admin().create_topic(&topic, self.partitions, &[]).await?;
         let log = self.measure_log(&log::LogBench { client: client.clone(), topic: topic.clone() }).await;
+        let guarantees = match &log {
+            Ok(_) => Some(Box::pin(guarantees::measure(&self, &client, &topic)).await),
+            Err(_) => None,
+        };
         let deleted = client.admin().delete_topic(&topic).await;
         let [append, end_to_end, catch_up] = log?;
+        let guarantees = guarantees.transpose()?;
         deleted?;
         let (put, get) = match &self.object_store {
             Some(url) => {
@@ -82,6 +90,7 @@ impl Bench {
             line("end-to-end", &end_to_end, None),
             line("catch-up", &catch_up, ratio(&catch_up, &get)),
         ];
+        lines.extend(guarantees.iter().flat_map(guarantees::Guarantees::lines));
         lines.extend(put.iter().map(|raw| line("raw put", raw, None)));
         lines.extend(get.iter().map(|raw| line("raw get", raw, None)));
         out.show(&lines, |lines| describe(lines))?;
@@ -113,7 +122,7 @@ fn line(what: &'static str, measured: &Measured, ratio: Option<f64>) -> Line {
 
 fn describe(lines: &[Line]) -> String {
     let heading =
-        ["", "calls", "errors", "MiB/s", "records/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "by raw"];
+        ["", "calls", "errors", "MiB/s", "records/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "ratio"];
     let rows = lines.iter().map(|line| {
         let times = &line.percentiles;
         vec![

@@ -39,7 +39,14 @@ pub(crate) struct Produce {
     /// How many seconds a record may wait for others to share its batch
     #[arg(long, value_name = "SECONDS", default_value = "0.02", value_parser = seconds)]
     linger: Duration,
-    /// Fail instead of sending again when it is not known whether records are stored (sending again may store them twice)
+    /// Who sends, over restarts: of two producers with one id, only the records of the later one are stored (default: a
+    /// random id)
+    #[arg(long, value_name = "ID", conflicts_with_all = ["no_idempotence", "no_retry_unknown"])]
+    producer_id: Option<String>,
+    /// Send without a sequence: what is sent again, since its outcome is unknown, may be stored twice
+    #[arg(long)]
+    no_idempotence: bool,
+    /// As --no-idempotence, but fail instead of sending again
     #[arg(long)]
     no_retry_unknown: bool,
 }
@@ -53,16 +60,19 @@ struct Summary {
 
 impl Produce {
     pub(crate) async fn run(self, global: &Global, out: &mut Output) -> anyhow::Result<()> {
-        let producer = global
+        let builder = global
             .client()?
             .producer(&self.topic)
             .compression(self.compression)
             .linger(self.linger)
             .delivery_timeout(global.timeout)
             .send_timeout(global.timeout)
-            .retry_unknown_outcomes(!self.no_retry_unknown)
-            .build()
-            .await?;
+            .idempotent(!self.no_idempotence && !self.no_retry_unknown)
+            .retry_unknown_outcomes(!self.no_retry_unknown);
+        let producer = match &self.producer_id {
+            Some(id) => builder.producer_id(id).build().await?,
+            None => builder.build().await?,
+        };
         let (length, lines) = records::read(self.file.as_deref())?;
         let progress = progress_bar(length);
         let started = Instant::now();

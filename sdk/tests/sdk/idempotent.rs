@@ -238,51 +238,64 @@ fn mix(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// Numbers that follow from a seed.
+#[derive(Clone)]
+struct Draws(Arc<AtomicU64>);
+
+impl Draws {
+    fn new(seed: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(seed << 32)))
+    }
+
+    fn draw(&self, count: u64) -> u64 {
+        mix(self.0.fetch_add(1, Ordering::SeqCst)) % count
+    }
+}
+
+async fn pause(turns: u64) {
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
+}
+
+type Late = Arc<Mutex<tokio::task::JoinSet<()>>>;
+
+/// Serves a request, if the draw is a lucky one.
+async fn serve_badly(log: Log, draws: Draws, late: Late, seen: Seen) -> Reply {
+    pause(draws.draw(20)).await;
+    match draws.draw(20) {
+        0 => Reply::problem(ErrorCode::NoQuorum, |_| {}),
+        1 => Reply::HangUp,
+        // Done, and nobody hears of it.
+        2 | 3 => {
+            log.serve(&seen);
+            Reply::HangUp
+        }
+        // Done long after its sender has given it up.
+        4 | 5 => {
+            let turns = 2_000 * draws.draw(10);
+            late.lock().unwrap().spawn(async move {
+                pause(turns).await;
+                log.serve(&seen);
+            });
+            Reply::problem(ErrorCode::OutcomeUnknown, |_| {})
+        }
+        6 if is_append(&seen) => Reply::problem(ErrorCode::Forbidden, |_| {}),
+        7 if is_append(&seen) && draws.draw(5) == 0 => Reply::problem(ErrorCode::Internal, |_| {}),
+        _ => log.serve(&seen),
+    }
+}
+
 #[tokio::test]
 async fn whatever_is_lost_refused_late_or_out_of_order_each_record_is_stored_once_and_in_order() {
     for seed in 0..6 {
-        let log = Log::new(3);
-        let draws = Arc::new(AtomicU64::new(seed << 32));
-        let draw = move |count: u64| mix(draws.fetch_add(1, Ordering::SeqCst)) % count;
-        let late = Arc::new(Mutex::new(tokio::task::JoinSet::new()));
+        let (log, draws, late) = (Log::new(3), Draws::new(seed), Late::default());
         let server = {
-            let (log, draw, late) = (log.clone(), draw.clone(), late.clone());
-            Server::start(move |seen: Seen| {
-                let (log, draw, late) = (log.clone(), draw.clone(), late.clone());
-                async move {
-                    let pause = async |turns: u64| {
-                        for _ in 0..turns {
-                            tokio::task::yield_now().await;
-                        }
-                    };
-                    pause(draw(20)).await;
-                    match draw(20) {
-                        0 => Reply::problem(ErrorCode::NoQuorum, |_| {}),
-                        1 => Reply::HangUp,
-                        // Done, and nobody hears of it.
-                        2 | 3 => {
-                            log.serve(&seen);
-                            Reply::HangUp
-                        }
-                        // Done long after its sender has given it up.
-                        4 | 5 => {
-                            let turns = 2_000 * draw(10);
-                            late.lock().unwrap().spawn(async move {
-                                pause(turns).await;
-                                log.serve(&seen);
-                            });
-                            Reply::problem(ErrorCode::OutcomeUnknown, |_| {})
-                        }
-                        6 if is_append(&seen) => Reply::problem(ErrorCode::Forbidden, |_| {}),
-                        7 if is_append(&seen) && draw(5) == 0 => Reply::problem(ErrorCode::Internal, |_| {}),
-                        _ => log.serve(&seen),
-                    }
-                }
-            })
-            .await
+            let (log, draws, late) = (log.clone(), draws.clone(), late.clone());
+            Server::start(move |seen| serve_badly(log.clone(), draws.clone(), late.clone(), seen)).await
         };
-        let builder = client_builder([&server]).random(move || draw(u64::MAX)).build().unwrap().producer("t");
-        let builder = builder.linger(Duration::ZERO).batch_bytes(400).request_bytes(1_500);
+        let client = client_builder([&server]).random(move || draws.draw(u64::MAX)).build().unwrap();
+        let builder = client.producer("t").linger(Duration::ZERO).batch_bytes(400).request_bytes(1_500);
         let producer = builder.delivery_timeout(Duration::from_secs(20)).build().await.unwrap();
         let mut deliveries = Vec::new();
         for number in 0..600 {

@@ -46,6 +46,15 @@ impl Measured {
         self.moved.records as f64 / self.elapsed.as_secs_f64().max(1e-6)
     }
 
+    /// Adds what was measured at another time.
+    pub(super) fn join(&mut self, other: Self) {
+        self.times.extend(other.times);
+        self.errors += other.errors;
+        self.moved.bytes += other.moved.bytes;
+        self.moved.records += other.moved.records;
+        self.elapsed += other.elapsed;
+    }
+
     pub(super) fn add(&mut self, moved: Moved, took: Duration) {
         self.times.push(took);
         self.moved.bytes += moved.bytes;
