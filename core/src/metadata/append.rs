@@ -218,7 +218,7 @@ pub enum UnitOutcome {
     Duplicate {
         /// Where the records went.
         slices: Vec<AppendedSlice>,
-        /// The log time of the command that accepted it.
+        /// The log time of the command that accepted it; a later one if its answer is no longer kept.
         append_time: Timestamp,
     },
     /// Nothing of it is in the log.

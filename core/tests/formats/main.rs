@@ -7,6 +7,7 @@
 
 mod batches;
 mod golden;
+mod guarantees;
 mod messages;
 mod segments;
 

@@ -19,7 +19,7 @@ use crate::golden;
 
 /// Reads a message from its golden bytes, from today's, and with a field that nobody knows yet. Today's need not be the
 /// golden ones: fields are added.
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
+pub(crate) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
     let today = rmp_serde::to_vec_named(message).unwrap();
     let stored = golden(&format!("rpc-v1/{name}.msgpack"), &today);
     assert_eq!(&rmp_serde::from_slice::<T>(&stored).unwrap(), message, "{name}");
@@ -42,11 +42,11 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, messag
     }
 }
 
-fn time(millis: i64) -> Timestamp {
+pub(crate) fn time(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-fn topic() -> TopicId {
+pub(crate) fn topic() -> TopicId {
     TopicId::from_parts(time(1_600_000_000_000), 7)
 }
 
@@ -54,11 +54,11 @@ fn segment() -> SegmentId {
     SegmentId::from_parts(time(1_700_000_000_000), 42)
 }
 
-fn topic_ref() -> TopicRef {
+pub(crate) fn topic_ref() -> TopicRef {
     TopicRef { name: "flights".parse().unwrap(), id: Some(topic()) }
 }
 
-fn on() -> TopicPartition {
+pub(crate) fn on() -> TopicPartition {
     TopicPartition { topic: topic(), partition: PartitionIndex(3) }
 }
 
