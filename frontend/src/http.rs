@@ -7,6 +7,7 @@ mod append;
 mod atomic;
 mod body;
 mod cluster;
+mod fencing;
 mod fetch;
 mod groups;
 pub(crate) mod json_record;
@@ -14,6 +15,7 @@ mod operations;
 mod parameters;
 mod patience;
 mod problem;
+mod producers;
 pub(crate) mod server;
 mod stamp;
 mod topics;
@@ -66,6 +68,12 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
             post(append::to_partition).get(fetch::records).delete(topics::trim),
         )
         .route("/v1/append", post(atomic::append))
+        .route(
+            "/v1/topics/{topic}/partitions/{partition}/fencing-token",
+            put(fencing::set).get(fencing::describe),
+        )
+        .route("/v1/producers/{producer}", get(producers::describe))
+        .route("/v1/producers/{producer}/epoch", post(producers::raise_epoch))
         .route("/v1/topics/{topic}/partitions/{partition}/offsets", get(fetch::offsets))
         .route("/v1/topics/{topic}/offsets", get(fetch::topic_offsets))
         .merge(groups::routes())
@@ -92,6 +100,10 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         append::to_topic,
         append::to_partition,
         atomic::append,
+        fencing::set,
+        fencing::describe,
+        producers::describe,
+        producers::raise_epoch,
         fetch::records,
         fetch::follow_topic,
         fetch::offsets,

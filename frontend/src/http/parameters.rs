@@ -3,7 +3,7 @@
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::header;
 use carnax_core::id::{PartitionIndex, TopicId};
-use carnax_core::name::{GroupName, MemberId};
+use carnax_core::name::{GroupName, MemberId, ProducerId};
 use carnax_core::problem::Problem;
 use carnax_core::topic::TopicName;
 use http::{HeaderMap, Uri};
@@ -23,6 +23,10 @@ pub(super) fn group(text: &str) -> Result<GroupName, Problem> {
 }
 
 pub(super) fn member(text: &str) -> Result<MemberId, Problem> {
+    text.parse().map_err(|error| Problem::new(ErrorCode::InvalidValue, error))
+}
+
+pub(super) fn producer(text: &str) -> Result<ProducerId, Problem> {
     text.parse().map_err(|error| Problem::new(ErrorCode::InvalidValue, error))
 }
 

@@ -167,7 +167,7 @@ pub(super) async fn trim(
     Ok(Json(TrimResponse { log_start_offset: trimmed.log_start }))
 }
 
-fn topic_ref(name: &str, headers: &HeaderMap) -> Result<TopicRef, Problem> {
+pub(super) fn topic_ref(name: &str, headers: &HeaderMap) -> Result<TopicRef, Problem> {
     Ok(TopicRef { name: parameters::topic(name)?, id: parameters::topic_id(headers)? })
 }
 

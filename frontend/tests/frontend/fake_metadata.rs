@@ -10,9 +10,10 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SessionId, TopicId};
 use carnax_core::metadata::{
     AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
-    DeleteGroup, DeleteTopic, DescribeCluster, DescribeGroup, DescribeSettings, DescribeTopic, FetchOffsets,
-    Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, MemberAssignment, OpenSession, PlanFetch,
-    SettingsDescription, TrimPartition, WatchCommits,
+    DeleteGroup, DeleteTopic, DescribeCluster, DescribeFencingToken, DescribeGroup, DescribeProducer,
+    DescribeSettings, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics,
+    MemberAssignment, OpenSession, PlanFetch, RaiseProducerEpoch, SetFencingToken, SettingsDescription,
+    TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -278,6 +279,14 @@ fn router(inner: &Arc<Inner>) -> Router {
         command!(router, inner, TrimPartition, PartitionTrimmed, |_, request| Command::TrimPartition(
             request
         ));
+    let router = command!(router, inner, RaiseProducerEpoch, ProducerEpochRaised, |_, request| {
+        Command::RaiseProducerEpoch(request)
+    });
+    let router = command!(router, inner, SetFencingToken, FencingTokenSet, |_, request| {
+        Command::SetFencingToken(request)
+    });
+    let router = query!(router, inner, DescribeProducer, answer::describe_producer);
+    let router = query!(router, inner, DescribeFencingToken, answer::describe_fencing_token);
     let router = query!(router, inner, DescribeTopic, answer::describe_topic);
     let router = query!(router, inner, ListTopics, answer::list_topics);
     let router = group_routes(router, inner);
