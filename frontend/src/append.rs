@@ -22,6 +22,7 @@ mod commit;
 mod filling;
 mod line;
 mod seal;
+mod sequence;
 mod unit;
 mod upload;
 

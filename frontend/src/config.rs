@@ -72,6 +72,9 @@ pub struct AppendSettings {
     /// How long a segment commit is tried, in milliseconds.
     #[arg(long = "commit-deadline-ms", env = "CARNAX_COMMIT_DEADLINE_MS", value_name = "MS", default_value = "8000", value_parser = parse_millis)]
     pub commit_deadline: Duration,
+    /// How long a producer's request waits for the one before it that is still on its way, in milliseconds.
+    #[arg(long = "sequence-hold-ms", env = "CARNAX_SEQUENCE_HOLD_MS", value_name = "MS", default_value = "200", value_parser = parse_millis)]
+    pub sequence_hold: Duration,
     /// Bytes of appends in progress, beyond which new ones are answered 429.
     #[arg(long, env = "CARNAX_APPEND_MEMORY_BYTES", value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes)]
     pub append_memory_bytes: u64,

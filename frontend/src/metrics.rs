@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) appended_units: IntCounter,
     pub(crate) duplicates: IntCounterVec,
     pub(crate) units_refused: IntCounterVec,
+    pub(crate) sequence_holds: IntCounter,
     pub(crate) segments: IntCounter,
     pub(crate) fetched_bytes: IntCounter,
     pub(crate) cache_hits: IntCounter,
@@ -71,6 +72,10 @@ impl Metrics {
                     Opts::new("carnax_frontend_units_refused_total", "Append units that were refused"),
                     &["code"],
                 ),
+            ),
+            sequence_holds: counter(
+                "carnax_frontend_sequence_holds_total",
+                "Requests that waited for the one before them of their producer",
             ),
             segments: counter("carnax_frontend_segments_total", "Segments that were committed"),
             fetched_bytes: counter(

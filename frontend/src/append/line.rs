@@ -17,9 +17,10 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::AppendContext;
-use super::accumulate::{Close, OpenSegment, Submission, when_to_close};
+use super::accumulate::{Close, Content, OpenSegment, Submission, when_to_close};
 use super::acknowledge::{UnitAck, outcome_unknown, pretend_accepted};
 use super::commit::{CommitEnd, Committer};
+use super::sequence::Sequencer;
 use super::upload::{Epoch, Upload, UploadedSegment, upload};
 use crate::deliberate_bugs::DeliberateBug;
 use crate::metrics::Metrics;
@@ -55,6 +56,9 @@ type UploadEnd = (u64, Result<Result<UploadedSegment, Problem>, JoinError>);
 struct Line {
     context: Arc<AppendContext>,
     epoch: Epoch,
+    started: Instant,
+    /// Requests that wait for their predecessors before they join the open segment.
+    sequencer: Sequencer<Submission>,
     open: OpenSegment,
     opened_at: Instant,
     next_number: u64,
@@ -71,12 +75,12 @@ struct Line {
 pub(crate) async fn run_line(context: Arc<AppendContext>, mut submissions: mpsc::Receiver<Submission>) {
     let mut line = Line::new(context);
     loop {
-        let close_after = line.advance();
+        let again_after = line.advance();
         if line.is_done() {
             return;
         }
-        let linger = async {
-            match close_after {
+        let timer = async {
+            match again_after {
                 Some(rest) => tokio::time::sleep(rest).await,
                 None => std::future::pending().await,
             }
@@ -93,7 +97,7 @@ pub(crate) async fn run_line(context: Arc<AppendContext>, mut submissions: mpsc:
                 Some(submission) => line.take(submission),
                 None => line.no_more = true,
             },
-            () = linger => {}
+            () = timer => {}
         }
     }
 }
@@ -110,9 +114,12 @@ impl Line {
         let epoch = Epoch::default();
         let committer = Committer::new(Arc::clone(&context), epoch.clone());
         let spread = context.entropy.next_u64();
+        let sequencer = Sequencer::new(context.settings.sequence_hold);
         Self {
             context,
             epoch,
+            started: Instant::now(),
+            sequencer,
             open: OpenSegment::new(spread),
             opened_at: Instant::now(),
             next_number: 0,
@@ -125,11 +132,33 @@ impl Line {
     }
 
     fn is_done(&self) -> bool {
-        self.no_more && self.open.is_empty() && self.travelling.is_empty() && self.session_work.is_none()
+        let is_empty = self.open.is_empty() && self.sequencer.is_empty() && self.travelling.is_empty();
+        self.no_more && is_empty && self.session_work.is_none()
     }
 
-    /// Accumulates one unit.
+    /// Takes one request: it joins the open segment, unless its producer's request before it is still to come.
     fn take(&mut self, submission: Submission) {
+        let stamp = match &submission.content {
+            Content::Own(unit) => unit.commit.producer.clone(),
+            Content::Shared(_) => None,
+        };
+        let Some(stamp) = stamp else { return self.accumulate(submission) };
+        let passing = self.sequencer.arrive(&stamp, submission, self.started.elapsed());
+        if passing.is_empty() {
+            self.context.metrics.sequence_holds.inc();
+        }
+        passing.into_iter().for_each(|submission| self.accumulate(submission));
+    }
+
+    /// Accumulates what has waited for its predecessors long enough; says how long the others may.
+    fn let_go_of_held(&mut self) -> Option<Duration> {
+        let now = self.started.elapsed();
+        let passing = if self.no_more { self.sequencer.release() } else { self.sequencer.expire(now) };
+        passing.into_iter().for_each(|submission| self.accumulate(submission));
+        self.sequencer.next_deadline().map(|until| until.saturating_sub(now))
+    }
+
+    fn accumulate(&mut self, submission: Submission) {
         if !self.open.has_room_for(&submission) {
             self.close();
         }
@@ -141,10 +170,11 @@ impl Line {
 
     /// Does all that can be done now; says after what time there is more to do although nothing happens.
     fn advance(&mut self) -> Option<Duration> {
+        let held_for = self.let_go_of_held();
         let close_after = self.close_if_due();
         self.start_uploads();
         self.start_session_work();
-        close_after
+        [held_for, close_after].into_iter().flatten().min()
     }
 
     fn close_if_due(&mut self) -> Option<Duration> {
@@ -254,11 +284,11 @@ impl Line {
             SessionWork::Opened(Err(problem)) => self.fail_from(0, &problem, submissions),
             SessionWork::Committed(batch, CommitEnd::Decided(outcomes)) => self.decided(batch, outcomes),
             SessionWork::Committed(batch, CommitEnd::NotDone(problem)) => {
-                batch.into_iter().for_each(|segment| segment.fail(&problem));
+                batch.into_iter().for_each(|segment| self.fail(segment, &problem));
                 self.fail_from(0, &problem, submissions);
             }
             SessionWork::Committed(batch, CommitEnd::Unknown) => {
-                batch.into_iter().for_each(|segment| segment.fail(&outcome_unknown()));
+                batch.into_iter().for_each(|segment| self.fail(segment, &outcome_unknown()));
                 let behind = Problem::new(
                     ErrorCode::Unavailable,
                     "an append before this one has an unknown outcome; this one was not sent",
@@ -274,7 +304,7 @@ impl Line {
         let mut outcomes = outcomes.into_iter();
         for mut segment in batch {
             match outcomes.next() {
-                Some(SegmentOutcome::Decided(units)) => segment.decided(units, &self.context),
+                Some(SegmentOutcome::Decided(units)) => self.acknowledge(segment, units),
                 Some(SegmentOutcome::Refused(problem)) => {
                     let again =
                         problem.code == ErrorCode::StaleSegment && segment.uploads < UPLOADS_OF_A_SEGMENT_MAX;
@@ -283,10 +313,10 @@ impl Line {
                             segment.stage = Stage::Waiting(Upload::Again(uploaded.object));
                             stale.push(segment);
                         }
-                        _ => segment.fail(&problem),
+                        stage => self.fail(Travelling { stage, ..segment }, &problem),
                     }
                 }
-                None => segment.fail(&outcome_unknown()),
+                None => self.fail(segment, &outcome_unknown()),
             }
         }
         for segment in stale.into_iter().rev() {
@@ -294,14 +324,54 @@ impl Line {
         }
     }
 
-    /// Fails a segment and everything behind it that was not sent: what was closed, what is open, what waits.
+    /// Answers every unit of a segment, and lets those go on that waited for one of them.
+    fn acknowledge(&mut self, segment: Travelling, units: Vec<UnitOutcome>) {
+        let metrics = &self.context.metrics;
+        if let Stage::Uploaded(uploaded) = &segment.stage {
+            metrics.segments.inc();
+            metrics.appended_bytes.inc_by(uploaded.object.payload.length());
+        }
+        let mut units = units.into_iter();
+        let mut passing = Vec::new();
+        for ack in segment.acks {
+            let Some(outcome) = units.next() else {
+                ack.failed(&outcome_unknown());
+                continue;
+            };
+            count(&outcome, &ack, metrics);
+            if let Some(stamp) = &ack.producer {
+                passing.extend(self.sequencer.decided(stamp, &outcome));
+            }
+            ack.decided(outcome);
+        }
+        passing.into_iter().for_each(|submission| self.accumulate(submission));
+    }
+
+    fn fail(&mut self, segment: Travelling, problem: &Problem) {
+        if let Stage::Uploading(task) = &segment.stage {
+            task.abort();
+        }
+        self.fail_units(segment.acks, problem);
+    }
+
+    fn fail_units(&mut self, acks: Vec<UnitAck>, problem: &Problem) {
+        for ack in acks {
+            if let Some(stamp) = &ack.producer {
+                self.sequencer.failed(stamp, problem);
+            }
+            ack.failed(problem);
+        }
+    }
+
+    /// Fails a segment and everything behind it that was not sent: what was closed, what is open, what waits. What is held
+    /// for its predecessor stays held.
     fn fail_from(&mut self, at: usize, problem: &Problem, submissions: &mut mpsc::Receiver<Submission>) {
-        for segment in self.travelling.drain(at..) {
-            segment.fail(problem);
+        for segment in self.travelling.split_off(at) {
+            self.fail(segment, problem);
         }
         let spread = self.context.entropy.next_u64();
         let open = std::mem::replace(&mut self.open, OpenSegment::new(spread));
-        open.close().acks.into_iter().for_each(|ack| ack.failed(problem));
+        self.fail_units(open.close().acks, problem);
         // Only what waits now: what comes later was sent after these answers.
         for _ in 0..submissions.len() {
             let Ok(submission) = submissions.try_recv() else { return };
@@ -323,30 +393,6 @@ impl Travelling {
     fn uploaded_under(&self) -> Option<Incarnation> {
         let Stage::Uploaded(uploaded) = &self.stage else { return None };
         Some(uploaded.key.incarnation)
-    }
-
-    fn decided(self, units: Vec<UnitOutcome>, context: &AppendContext) {
-        if let Stage::Uploaded(uploaded) = &self.stage {
-            context.metrics.segments.inc();
-            context.metrics.appended_bytes.inc_by(uploaded.object.payload.length());
-        }
-        let mut units = units.into_iter();
-        for ack in self.acks {
-            match units.next() {
-                Some(outcome) => {
-                    count(&outcome, &ack, &context.metrics);
-                    ack.decided(outcome);
-                }
-                None => ack.failed(&outcome_unknown()),
-            }
-        }
-    }
-
-    fn fail(self, problem: &Problem) {
-        if let Stage::Uploading(task) = &self.stage {
-            task.abort();
-        }
-        self.acks.into_iter().for_each(|ack| ack.failed(problem));
     }
 }
 
