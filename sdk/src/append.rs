@@ -306,8 +306,10 @@ impl AtomicAppend {
             return Err(RequestError::invalid(format_args!("{} bytes, more than {max}", body.len())));
         }
         let mut request = ApiRequest::new(Method::POST, "/v1/append")
-            .header(CONTENT_TYPE, HeaderValue::from_static(content_type::APPEND))
-            .header(HeaderName::from_static(header::IDEMPOTENCY_KEY), header_text(key));
+            .header(CONTENT_TYPE, HeaderValue::from_static(content_type::APPEND));
+        if !self.keyless {
+            request = request.header(HeaderName::from_static(header::IDEMPOTENCY_KEY), header_text(key));
+        }
         request.body = body;
         Ok(request)
     }

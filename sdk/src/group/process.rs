@@ -7,6 +7,7 @@
 //! offset that stands where this batch would have moved it may have been moved by one that had other partitions in it.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,16 +31,27 @@ const POLL_WAIT: Duration = Duration::from_secs(30);
 
 /// Why [`GroupConsumer::process`] ended before it was told to. What was not committed is read again.
 #[derive(Debug, thiserror::Error)]
-pub enum ProcessError<E> {
+pub enum ProcessError {
     /// The handler failed.
     #[error("handler failed")]
-    Handler(#[source] E),
+    Handler(#[source] Box<dyn Error + Send + Sync>),
     /// Records cannot be read, or the group not be joined.
     #[error(transparent)]
     Group(#[from] GroupError),
     /// The outputs are not accepted, whatever is tried: no such topic, a record that is too large, not allowed.
     #[error("outputs are not accepted")]
     Append(#[source] Arc<RequestError>),
+}
+
+impl ProcessError {
+    /// Whether calling [`GroupConsumer::process`] again may help. What the handler said is for its author to judge.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Handler(_) => false,
+            Self::Group(error) => error.retryable(),
+            Self::Append(error) => error.retryable(),
+        }
+    }
 }
 
 /// What was read, and how the offsets move with it.
@@ -67,9 +79,9 @@ impl GroupConsumer {
     ///
     /// `handler` gets at most `max` records, in order within each partition, and returns outputs: records with their topics. No
     /// outputs are well, too: then only offsets are committed. It may be called again for records that it has seen, when their
-    /// outputs may not have been stored, so it must have no effects of its own, and remember nothing from one batch to the next
-    /// unless by offset. Each batch takes one append, so larger batches are faster, and later. Batches whose outputs do not fit into one append are split: read again in smaller
-    /// ones.
+    /// outputs may not have been stored, so it must have no effects of its own, and remember nothing from one batch to the
+    /// next unless by offset. Each batch takes one append, so larger batches are faster, and later. Those whose outputs do not
+    /// fit into one append are split: their records are read again in smaller batches.
     ///
     /// Begins at what is committed, whatever was polled before, and switches automatic commits off. Outputs whose outcome is
     /// unknown, and those that fail for a reason that passes, are sent again until the member loses the partitions. Dropping the
@@ -102,10 +114,11 @@ impl GroupConsumer {
         max: usize,
         stop: impl Future<Output = ()>,
         mut handler: impl AsyncFnMut(Vec<ConsumedRecord>) -> Result<O, E>,
-    ) -> Result<(), ProcessError<E>>
+    ) -> Result<(), ProcessError>
     where
         T: AsRef<str>,
         O: IntoIterator<Item = (T, Record)>,
+        E: Into<Box<dyn Error + Send + Sync>>,
     {
         let max = max.max(1);
         let mut size = max;
@@ -135,7 +148,7 @@ impl GroupConsumer {
                 Ok(outputs) => outputs,
                 Err(error) => {
                     self.rewind();
-                    return Err(ProcessError::Handler(error));
+                    return Err(ProcessError::Handler(error.into()));
                 }
             };
             match Box::pin(self.store(&batch, outputs, &mut stop)).await {

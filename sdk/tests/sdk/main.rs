@@ -5,9 +5,12 @@
 mod admin;
 mod appending;
 mod consuming;
+mod coordinator;
 mod failover;
+mod grouping;
 mod idempotent;
 mod log;
+mod processing;
 mod producers;
 mod producing;
 mod server;

@@ -90,6 +90,10 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
+    pub(crate) fn seen_count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
     /// The requests with this method, in the order of their arrival.
     pub(crate) fn seen_with(&self, method: &Method) -> Vec<Seen> {
         self.seen().into_iter().filter(|seen| seen.method == method).collect()
