@@ -1,7 +1,7 @@
 //! The deterministic state machine of the metadata core: what Raft's log entries mean.
 //!
-//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, settings and the list of nodes. [`State::apply`] is the only way in which
-//! it changes; [`answer`] and [`snapshot`] are the only ways in which it is read.
+//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, settings and the list of nodes.
+//! [`State::apply`] is the only way in which it changes; [`answer`] and [`snapshot`] are the only ways in which it is read.
 //!
 //! It is pure: the same entries in the same order give the same replies and the same snapshot bytes, on every machine and in
 //! every build. No I/O, no clock, no random number, nothing ordered by a hash, no float. What it needs (log time, new ids)

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read golden files")]
 
 mod bytes;
+mod contradictions;
 mod guarantees;
 mod model;
 mod model_producer;
