@@ -132,6 +132,33 @@ fn raising_an_epoch_says_what_of_the_one_before_was_accepted() {
 }
 
 #[test]
+fn a_producer_that_was_never_known_can_still_fence_its_first_request() {
+    for arrives_after in 0..4 {
+        let mut writer = Writer::new();
+        let topic = writer.cluster.create("flights", 1, 1);
+        let late = |writer: &mut Writer, now| {
+            let request = stamped("p", 0, 0, records(topic, &[0]));
+            (now == arrives_after).then(|| writer.append(request))
+        };
+        let mut arrived = late(&mut writer, 0);
+        let mut raised = writer.raise("p", Some(0));
+        for step in 1..3 {
+            arrived = arrived.or_else(|| late(&mut writer, step));
+            if !raised.as_ref().is_ok_and(|raised| raised.epoch == 1) {
+                raised = writer.raise("p", raised.ok().map(|raised| raised.epoch));
+            }
+        }
+        arrived = arrived.or_else(|| late(&mut writer, 3));
+        let raised = raised.unwrap();
+        let accepted = matches!(arrived.unwrap(), UnitOutcome::Accepted { .. });
+        let before = raised.before.unwrap();
+        assert_eq!((raised.epoch, before.epoch, accepted), (1, 0, arrives_after < 3));
+        assert_eq!(before.last_sequence.is_some(), accepted, "the raise says what became of it");
+        writer.accepted(stamped("p", 1, 0, records(topic, &[0])));
+    }
+}
+
+#[test]
 fn the_checks_of_a_unit_come_in_their_order() {
     let mut writer = Writer::new();
     let (kept, gone) = (writer.cluster.create("kept", 1, 1), writer.cluster.create("gone", 2, 1));
