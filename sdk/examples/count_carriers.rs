@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use carnax::{Client, ConsumedRecord, OffsetReset, PartitionIndex, Record};
+use carnax::{Client, ConsumedRecord, GroupConsumer, OffsetReset, PartitionIndex, Record, RequestError};
 use tokio::signal::unix::{SignalKind, signal};
 
 struct Arguments {
@@ -80,16 +80,13 @@ async fn main() -> anyhow::Result<()> {
         .request_timeout(Duration::from_secs(10))
         .operation_timeout(Duration::from_secs(30))
         .build()?;
-    let mut builder = client
-        .group(&arguments.group)
-        .topics([&arguments.from])
-        .offset_reset(OffsetReset::Earliest)
-        .session_timeout(arguments.session)
-        .client_name(&arguments.client);
-    if let Some(member) = &arguments.member {
-        builder = builder.member(member);
-    }
-    let mut group = builder.build().await?;
+    let mut group = loop {
+        match join(&client, &arguments).await {
+            Ok(group) => break group,
+            Err(error) if error.retryable() => eprintln!("trying again: {:#}", anyhow::Error::new(error)),
+            Err(error) => return Err(error.into()),
+        }
+    };
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut stop = Box::pin(async move {
         tokio::select! {
@@ -108,6 +105,19 @@ async fn main() -> anyhow::Result<()> {
     }
     group.close().await?;
     Ok(())
+}
+
+async fn join(client: &Client, arguments: &Arguments) -> Result<GroupConsumer, RequestError> {
+    let mut builder = client
+        .group(&arguments.group)
+        .topics([&arguments.from])
+        .offset_reset(OffsetReset::Earliest)
+        .session_timeout(arguments.session)
+        .client_name(&arguments.client);
+    if let Some(member) = &arguments.member {
+        builder = builder.member(member);
+    }
+    builder.build().await
 }
 
 /// One output for each partition and carrier of a batch.

@@ -129,6 +129,40 @@ impl AtomicAppend {
     /// Moves committed offsets of a group in the same command: refused unless each is where its move begins
     /// (`condition_failed`) and the member, with its epoch, owns the partitions (`unknown_member`, `fenced`, `not_owner`).
     /// Without a member, the partitions must have no owner. The last call counts.
+    ///
+    /// Members let [`GroupConsumer::process`](crate::GroupConsumer::process) do this. A caller that is no member of a group, as a
+    /// function that is woken when there is something to read, gets exactly-once results so:
+    ///
+    /// ```no_run
+    /// # async fn example(client: carnax::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use carnax::{ErrorCode, OffsetMove, PartitionIndex, Record, Start};
+    ///
+    /// let partition = PartitionIndex(3);
+    /// let known = client.admin().group_offsets("billing", &["orders"]).await?;
+    /// let at = known.offsets.iter().find(|at| at.partition == partition).ok_or("no such partition")?;
+    /// let start = at.offset.unwrap_or(at.log_start_offset);
+    /// let orders = client.consumer("orders").partitions([partition]).start(Start::Offset(start));
+    /// let mut orders = orders.build().await?;
+    /// let records = orders.poll(500, Duration::ZERO).await?;
+    /// if let (false, Some(to)) = (records.is_empty(), orders.position(partition)) {
+    ///     let (topic, topic_id) = (at.topic.clone(), Some(at.topic_id));
+    ///     let moved = OffsetMove { topic, topic_id, partition, from: at.offset, to };
+    ///     let mut append = client.append().commit_offsets("billing", None, [moved]);
+    ///     for order in records {
+    ///         append = append.to("invoices", Record::new(order.value.unwrap_or_default()));
+    ///     }
+    ///     match append.send().await {
+    ///         Ok(_) => println!("invoices are written, and orders before {to} are done"),
+    ///         // Another call was faster, or an earlier one of ours was done after all: look again where the group is.
+    ///         Err(error) if error.is(ErrorCode::ConditionFailed) => println!("nothing of this was written"),
+    ///         Err(error) => return Err(error.into()),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn commit_offsets(
         mut self,
         group: impl AsRef<str>,
