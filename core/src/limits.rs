@@ -104,6 +104,8 @@ pub const GROUP_MEMBERS_MAX: usize = 1_000;
 pub const MEMBERS_MAX: usize = 100_000;
 /// Topics and patterns in the subscription of one member.
 pub const SUBSCRIPTION_TOPICS_MAX: usize = 100;
+/// Different patterns in the subscriptions of one group: each is tried on every topic.
+pub const GROUP_PATTERNS_MAX: usize = 100;
 /// Partitions that the members of one group may be assigned.
 pub const GROUP_PARTITIONS_MAX: usize = 100_000;
 /// Committed offsets of all groups.
@@ -137,4 +139,5 @@ const _: () = {
     assert!(MEMBER_SESSION_MIN.as_secs() <= MEMBER_SESSION_DEFAULT.as_secs());
     assert!(MEMBER_SESSION_DEFAULT.as_secs() <= MEMBER_SESSION_MAX.as_secs());
     assert!(GROUP_MEMBERS_MAX <= MEMBERS_MAX);
+    assert!(SUBSCRIPTION_TOPICS_MAX <= GROUP_PATTERNS_MAX);
 };

@@ -9,7 +9,8 @@ mod unit;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{LogIndex, NodeId, PartitionIndex};
 use carnax_core::metadata::{
-    DeletedTopic, PartitionFence, SessionOpened, SetFencingToken, TokenNow, TrimPartition, TrimmedPartition,
+    DeleteTopic, DeletedTopic, PartitionFence, SessionOpened, SetFencingToken, TokenNow, TrimPartition,
+    TrimmedPartition,
 };
 use carnax_core::name::FencingToken;
 use carnax_core::problem::Problem;
@@ -18,6 +19,7 @@ use carnax_core::topic::TopicName;
 
 use crate::command::{Command, Outcome, Reply};
 use crate::entry::Entry;
+use crate::group::Groups;
 use crate::idempotency::IdempotencyKeys;
 use crate::node::Cluster;
 use crate::producer::Producers;
@@ -38,6 +40,7 @@ pub struct State {
     pub(crate) keys: IdempotencyKeys,
     pub(crate) topics: Topics,
     pub(crate) segments: Segments,
+    pub(crate) groups: Groups,
 }
 
 impl Default for State {
@@ -52,6 +55,7 @@ impl Default for State {
             keys: IdempotencyKeys::default(),
             topics: Topics::default(),
             segments: Segments::default(),
+            groups: Groups::default(),
         }
     }
 }
@@ -62,6 +66,7 @@ pub fn due(state: &State, now: Timestamp) -> bool {
     state.sessions.due(now)
         || state.producers.due(settings.producer_window, now)
         || state.keys.due(settings.idempotency_window, now)
+        || state.groups.due(now, settings.group_retention)
 }
 
 impl State {
@@ -103,18 +108,20 @@ impl State {
                 self.commit_segments(at, request).map(Reply::SegmentsCommitted)
             }
             Command::CreateTopic { id, request } => {
-                self.topics.create(*id, request, at.time).map(Reply::TopicCreated)
-            }
-            Command::AlterTopic(request) => self.topics.alter(request).map(Reply::TopicAltered),
-            Command::DeleteTopic(request) => {
-                let (topic_id, topic) = self.topics.remove(&request.topic)?;
-                for partition in &topic.partitions {
-                    partition.slices.visit(&mut |slice| self.segments.drop_slice(slice.segment, at));
-                    let slices = partition.slices.summary().slices;
-                    self.topics.slice_count = self.topics.slice_count.saturating_sub(slices);
+                let created = self.topics.create(*id, request, at.time)?;
+                if created.newly_created {
+                    self.groups.topic_grew(&self.topics, &created.name);
                 }
-                Ok(Reply::TopicDeleted(DeletedTopic { topic_id }))
+                Ok(Reply::TopicCreated(created))
             }
+            Command::AlterTopic(request) => {
+                let altered = self.topics.alter(request)?;
+                if request.partitions.is_some() {
+                    self.groups.topic_grew(&self.topics, &altered.name);
+                }
+                Ok(Reply::TopicAltered(altered))
+            }
+            Command::DeleteTopic(request) => self.delete_topic(at, request).map(Reply::TopicDeleted),
             Command::TrimPartition(request) => self.trim(at, request).map(Reply::PartitionTrimmed),
             Command::RegisterNode { address, disk } => {
                 let node = self.cluster_mut()?.register(address, *disk, at.index)?;
@@ -131,6 +138,7 @@ impl State {
             }
             Command::ExpireSessions => {
                 self.segments.forget_old(at.time);
+                self.groups.expire(at.time, self.settings.typed.group_retention);
                 Ok(Reply::SessionsExpired { count: self.sessions.expire(at.time) })
             }
             Command::RaiseProducerEpoch(request) => {
@@ -148,7 +156,37 @@ impl State {
             | Command::LeaveGroup(_)
             | Command::ExpireMembers { .. }
             | Command::CommitOffsets(_)
-            | Command::DeleteGroup(_) => Err(Problem::new(ErrorCode::Unavailable, "not there yet")),
+            | Command::DeleteGroup(_) => self.change_group(at, command),
+        }
+    }
+
+    fn delete_topic(&mut self, at: Moment, request: &DeleteTopic) -> Result<DeletedTopic, Problem> {
+        let (topic_id, topic) = self.topics.remove(&request.topic)?;
+        for partition in &topic.partitions {
+            partition.slices.visit(&mut |slice| self.segments.drop_slice(slice.segment, at));
+            let slices = partition.slices.summary().slices;
+            self.topics.slice_count = self.topics.slice_count.saturating_sub(slices);
+        }
+        self.groups.topic_deleted(&self.topics, topic_id, &topic.name);
+        Ok(DeletedTopic { topic_id })
+    }
+
+    fn change_group(&mut self, at: Moment, command: &Command) -> Outcome {
+        let Self { groups, topics, .. } = self;
+        match command {
+            Command::JoinGroup(request) => groups.join(topics, at, request).map(Reply::GroupJoined),
+            Command::ConfirmAssignment(heartbeat) => {
+                groups.confirm(topics, heartbeat).map(Reply::AssignmentConfirmed)
+            }
+            Command::LeaveGroup(request) => groups.leave(topics, at, request).map(Reply::GroupLeft),
+            Command::ExpireMembers { members } => {
+                Ok(Reply::MembersExpired { count: groups.expire_members(topics, at, members) })
+            }
+            Command::CommitOffsets(request) => {
+                groups.commit(topics, at, request).map(Reply::OffsetsCommitted)
+            }
+            Command::DeleteGroup(request) => groups.delete(&request.group).map(Reply::GroupDeleted),
+            _ => Err(Problem::new(ErrorCode::Internal, "not a change of a group")),
         }
     }
 

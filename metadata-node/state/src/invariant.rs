@@ -12,6 +12,8 @@ use crate::State;
 use crate::partition::{Partition, Slice};
 use crate::segment::SegmentNumber;
 
+mod group;
+
 type Predicate<T> = (&'static str, fn(&T) -> bool);
 
 /// Says which invariants a state breaks; empty is well.
@@ -39,6 +41,7 @@ pub fn check(state: &State) -> Vec<String> {
         ("idempotency keys are in order and live", idempotency_keys_are_in_order_and_live),
     ];
     broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
+    broken.extend(group::check(state));
     broken
 }
 
@@ -58,6 +61,7 @@ pub fn check_step(before: &State, after: &State) -> Vec<String> {
             broken.push(format!("{on}: bounds never go back"));
         }
     }
+    broken.extend(group::check_step(before, after));
     broken
 }
 

@@ -20,6 +20,7 @@ pub mod answer;
 mod apply;
 mod command;
 mod entry;
+mod group;
 mod idempotency;
 pub mod invariant;
 mod node;

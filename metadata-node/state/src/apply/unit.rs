@@ -69,7 +69,7 @@ impl State {
         self.check_turn(at, unit)?;
         self.check_conditions(unit)?;
         if let Some(group) = &unit.group {
-            self.check_group_offsets(at, group)?;
+            self.check_group_offsets(group)?;
         }
         Ok(Verdict::Accept)
     }
@@ -159,13 +159,15 @@ impl State {
         Ok(())
     }
 
-    /// Check 6: whether the group offsets of a unit may move. All of it belongs to the group: `self.groups…`.
-    fn check_group_offsets(&self, _at: Moment, _offsets: &GroupOffsets) -> Result<(), Problem> {
-        Err(Problem::new(ErrorCode::Unavailable, "not there yet"))
+    /// Check 6: whether the group offsets of a unit may move.
+    fn check_group_offsets(&self, offsets: &GroupOffsets) -> Result<(), Problem> {
+        self.groups.check_unit(&self.topics, offsets)
     }
 
     /// Moves the group offsets of a unit that was checked and accepted.
-    fn move_group_offsets(&mut self, _at: Moment, _offsets: &GroupOffsets) {}
+    fn move_group_offsets(&mut self, at: Moment, offsets: &GroupOffsets) {
+        self.groups.move_with_unit(at, offsets);
+    }
 
     /// Notes the answer to an accepted unit for its repeats.
     fn remember(&mut self, at: Moment, unit: &UnitCommit, slices: &[AppendedSlice]) {

@@ -12,6 +12,7 @@ use carnax_core::time::Timestamp;
 use carnax_core::topic::{ConfigEntries, TopicName};
 use serde::{Deserialize, Serialize};
 
+use super::group::{GroupHead, GroupsHead, MemberRow, OffsetRow};
 use super::remembered::{KeyRow, ProducerRow};
 use crate::node::Node;
 use crate::partition::Slice;
@@ -41,6 +42,10 @@ pub(super) enum Frame {
     Partitions(Vec<PartitionRow>),
     Slices(Vec<SliceRow>),
     Tokens(Vec<(u32, FencingToken)>),
+    Groups(GroupsHead),
+    Group(GroupHead),
+    Member(Box<MemberRow>),
+    Offsets(Vec<OffsetRow>),
     End(End),
 }
 

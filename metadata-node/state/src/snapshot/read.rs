@@ -12,6 +12,7 @@ use super::frame::{
     FRAME_BYTES_MAX, Frame, Head, MAGIC, PartitionRow, SegmentRow, SessionRow, SliceRow, TopicHead, VERSION,
     slice_from_row,
 };
+use super::group;
 use super::remembered::{add_keys, add_producers};
 use crate::State;
 use crate::node::{Cluster, Node};
@@ -96,7 +97,7 @@ pub fn read(from: &mut impl Read, limits: Limits) -> Result<State, ReadError> {
     let Frame::Head(head) = frames.next()? else {
         return Err(frames.contradiction("no head"));
     };
-    let mut building = Building { state: begin(&head), topic: None };
+    let mut building = Building { state: begin(&head), topic: None, groups: group::Reading::default() };
     loop {
         let (number, checksum) = (frames.number, frames.checksum);
         match frames.next()? {
@@ -105,6 +106,7 @@ pub fn read(from: &mut impl Read, limits: Limits) -> Result<State, ReadError> {
                     return Err(frames.contradiction("frames are missing or exchanged"));
                 }
                 building.end_topic().map_err(|what| frames.contradiction(what))?;
+                building.groups.end(&mut building.state).map_err(|what| frames.contradiction(what))?;
                 if frames.from.read(&mut [0])? != 0 {
                     return Err(frames.contradiction("bytes behind the end"));
                 }
@@ -163,6 +165,7 @@ struct Building {
     state: State,
     /// The topic whose partitions are being read, and how many it must get.
     topic: Option<(TopicId, Topic, u32)>,
+    groups: group::Reading,
 }
 
 fn begin(head: &Head) -> State {
@@ -209,6 +212,13 @@ impl Building {
                 ids.into_iter().for_each(|id| self.state.segments.restore_recent(id));
                 Ok(())
             }
+            Frame::Groups(head) => {
+                self.end_topic()?;
+                self.groups.begin(&mut self.state, &head)
+            }
+            Frame::Group(head) => self.groups.begin_group(&mut self.state, head),
+            Frame::Member(row) => self.groups.add_member(&self.state, *row),
+            Frame::Offsets(rows) => self.groups.add_offsets(&self.state, rows),
             Frame::Former(former) => {
                 for (id, name) in former {
                     require(self.state.topics.former.len() < FORMER_MAX, "too many former topics")?;
@@ -256,6 +266,7 @@ impl Building {
     }
 
     fn begin_topic(&mut self, head: TopicHead) -> Checked {
+        require(!self.groups.begun(), "a topic behind groups")?;
         self.end_topic()?;
         let TopicHead { id, name, created, config, partitions } = head;
         let config = Config::read(&config).map_err(|_| "a configuration that is not understood")?;

@@ -10,6 +10,7 @@ use super::frame::{
     ClusterHead, End, Frame, Head, MAGIC, PartitionRow, ROWS_MAX, SessionRow, SliceRow, TopicHead, VERSION,
     slice_to_row,
 };
+use super::group;
 use super::remembered::write_remembered;
 use crate::State;
 use crate::partition::Partition;
@@ -48,6 +49,7 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
     for (id, topic) in &topics.by_id {
         write_topic(*id, topic, &mut frames)?;
     }
+    group::write(&state.groups, &mut frames)?;
     let end = End { frames: frames.frames, checksum: frames.checksum };
     frames.put(&Frame::End(end))
 }
@@ -158,7 +160,7 @@ impl<W: Write> Frames<'_, W> {
     }
 
     /// Puts the rows of a table into as many frames as they need; none for an empty table.
-    fn put_rows<T>(
+    pub(super) fn put_rows<T>(
         &mut self,
         mut rows: impl Iterator<Item = T>,
         frame: impl Fn(Vec<T>) -> Frame,

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod contradictions;
+mod groups;
 mod guarantees;
 mod model;
 mod model_producer;
