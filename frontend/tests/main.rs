@@ -12,6 +12,7 @@ mod frontend {
     mod connections;
     mod fetches;
     mod groups;
+    mod guarantees;
     mod round_trips;
     mod streams;
 }

@@ -77,6 +77,11 @@ impl FakeMetadata {
         self.inner.faults.lock().unwrap().extend(faults);
     }
 
+    /// Forgets what is left of the script.
+    pub fn unscript(&self) {
+        self.inner.faults.lock().unwrap().clear();
+    }
+
     /// Every commit that arrived, in order, lost ones included.
     pub fn commits(&self) -> Vec<(SessionId, CommitNumber)> {
         self.inner.commits.lock().unwrap().clone()
