@@ -8,6 +8,7 @@ mod frontend {
     pub mod support;
 
     mod appends;
+    mod bad_guarantees;
     mod bad_input;
     mod connections;
     mod fetches;

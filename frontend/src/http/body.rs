@@ -65,6 +65,10 @@ pub(super) async fn read_document<T: serde::de::DeserializeOwned>(
         return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
     }
     let document = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
+    // Without this, an array would be read as the fields in their order.
+    if document.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::new(ErrorCode::Malformed, "request body is not as expected: not a JSON object"));
+    }
     serde_json::from_slice(document).map_err(|error| {
         Problem::new(ErrorCode::Malformed, format!("request body is not as expected: {error}"))
     })

@@ -9,12 +9,12 @@ const MEMBERS: &str = "/v1/groups/g/members";
 const OFFSETS: &str = "/v1/groups/g/offsets";
 const RESET: &str = "/v1/groups/g/offsets/reset";
 
-async fn post(frontend: &Frontend, path: &str, body: Value) -> super::support::Answer {
+pub async fn post(frontend: &Frontend, path: &str, body: Value) -> super::support::Answer {
     frontend.call("POST", path, &[], body.to_string()).await
 }
 
 /// Sends a good document with one field changed (null: `Value::Null` stays, a missing one is taken out).
-async fn refused(
+pub async fn refused(
     frontend: &Frontend,
     path: &str,
     good: &Value,
