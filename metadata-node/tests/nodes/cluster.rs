@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::{Call, ClusterStatus, DescribeCluster, NodeRole};
 use carnax_core::problem::Problem;
+use carnax_core::time::Timestamp;
 use carnax_metadata_node::{Components, Disk, RunError, Settings, run};
 use carnax_object_store::MemoryStore;
-use carnax_platform::clock::SystemClock;
+use carnax_platform::clock::{Clock, SystemClock};
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
 use carnax_platform::rpc::{CallError, Channel, ChannelSettings};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +32,43 @@ pub(crate) struct TestCluster {
 pub(crate) struct TestNode {
     pub(crate) address: String,
     dir: TempDir,
-    running: Option<(CancellationToken, JoinHandle<Result<(), RunError>>)>,
+    clock: Arc<LeapingClock>,
+    running: Option<Running>,
+}
+
+/// A node with a runtime of its own, which can be killed and paused as a process can.
+struct Running {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), RunError>>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.runtime.take().expect("only dropping takes it").shutdown_background();
+    }
+}
+
+/// Ends the pause of a node when it is dropped.
+pub(crate) struct Paused {
+    _resume: std::sync::mpsc::Sender<()>,
+}
+
+/// The clock of the system, until it leaps.
+#[derive(Debug)]
+pub(crate) struct LeapingClock {
+    system: SystemClock,
+    ahead_seconds: AtomicU64,
+}
+
+impl Clock for LeapingClock {
+    fn wall(&self) -> Timestamp {
+        self.system.wall()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.system.monotonic() + Duration::from_secs(self.ahead_seconds.load(Ordering::Relaxed))
+    }
 }
 
 impl TestCluster {
@@ -40,6 +78,7 @@ impl TestCluster {
         let node = |address: &String| TestNode {
             address: address.clone(),
             dir: tempfile::tempdir().unwrap(),
+            clock: Arc::new(LeapingClock { system: SystemClock::new(), ahead_seconds: AtomicU64::new(0) }),
             running: None,
         };
         Self { nodes: addresses.iter().map(node).collect(), addresses, store: Arc::new(MemoryStore::new()) }
@@ -70,22 +109,49 @@ impl TestCluster {
             election: Duration::from_millis(500),
         };
         let components = Components {
-            clock: Arc::new(SystemClock::new()),
+            clock: Arc::clone(&node.clock) as _,
             entropy: Arc::new(SystemEntropy),
             network: Arc::new(TcpNetwork),
             object_store: Arc::clone(&self.store) as _,
             disk: Disk::Directory(node.dir.path().to_owned()),
         };
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(settings, components, shutdown.clone(), |_| ()));
-        node.running = Some((shutdown, task));
+        // One thread: a task that blocks it pauses the node.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let task = runtime.spawn(run(settings, components, shutdown.clone(), |_| ()));
+        node.running = Some(Running { shutdown, task, runtime: Some(runtime) });
     }
 
     /// Stops a node as an operator would.
     pub(crate) async fn stop_node(&mut self, node: usize) {
-        let (shutdown, task) = self.nodes[node].running.take().expect("the node runs");
-        shutdown.cancel();
-        tokio::time::timeout(PATIENCE, task).await.expect("the node stops in time").unwrap().unwrap();
+        let mut running = self.nodes[node].running.take().expect("the node runs");
+        running.shutdown.cancel();
+        let stopped = tokio::time::timeout(PATIENCE, &mut running.task).await;
+        stopped.expect("the node stops in time").unwrap().unwrap();
+    }
+
+    /// Ends a node in the middle of whatever it does.
+    pub(crate) fn kill_node(&mut self, node: usize) {
+        drop(self.nodes[node].running.take().expect("the node runs"));
+    }
+
+    /// Lets a node do nothing, as SIGSTOP does, until the answer is dropped.
+    pub(crate) async fn pause_node(&self, node: usize) -> Paused {
+        let runtime = self.nodes[node].running.as_ref().and_then(|running| running.runtime.as_ref());
+        let (resume, resumed) = std::sync::mpsc::channel();
+        let (paused, pausing) = tokio::sync::oneshot::channel();
+        runtime.expect("the node runs").spawn(async move {
+            let _ = paused.send(());
+            let _ = resumed.recv();
+        });
+        pausing.await.unwrap();
+        Paused { _resume: resume }
+    }
+
+    /// Lets the monotonic clock of a node leap, as if its machine had stood still.
+    pub(crate) fn leap(&self, node: usize, by: Duration) {
+        self.nodes[node].clock.ahead_seconds.fetch_add(by.as_secs(), Ordering::Relaxed);
     }
 
     /// Empties the folder of a node that is stopped.
@@ -95,27 +161,19 @@ impl TestCluster {
     }
 
     pub(crate) fn channel(&self, node: usize) -> Channel {
-        Channel::new(Arc::new(TcpNetwork), &self.nodes[node].address, &ChannelSettings::default()).unwrap()
+        channel_to(&self.nodes[node].address)
     }
 
     /// Asks all running nodes in turn until one answers; failures without side effects are repeated.
     pub(crate) async fn call<C: Call + Clone>(&self, request: C) -> Result<C::Reply, Problem> {
-        let started = Instant::now();
-        let mut last = String::new();
-        while started.elapsed() < PATIENCE {
-            for node in (0..self.nodes.len()).filter(|node| self.nodes[*node].running.is_some()) {
-                match self.channel(node).call(request.clone(), Duration::from_secs(5)).await {
-                    Ok(reply) => return Ok(reply),
-                    Err(CallError::Refused(problem)) if !problem.code.retryable() => return Err(problem),
-                    Err(CallError::Refused(problem)) if problem.code == ErrorCode::OutcomeUnknown => {
-                        return Err(problem);
-                    }
-                    Err(error) => last = error.to_string(),
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-        panic!("no node answered {} within {PATIENCE:?}: {last}", C::NAME);
+        let running = self.nodes.iter().filter(|node| node.running.is_some());
+        let addresses: Vec<String> = running.map(|node| node.address.clone()).collect();
+        call_any(&addresses, request).await
+    }
+
+    /// The addresses of all nodes, whether or not they run.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.addresses.clone()
     }
 
     /// Waits until a leader says that exactly so many nodes vote, and nobody else is left.
@@ -157,6 +215,30 @@ impl TestCluster {
         let address = &status.nodes.iter().find(|node| Some(node.node) == status.leader).unwrap().address;
         self.nodes.iter().position(|node| node.address == *address).unwrap()
     }
+}
+
+fn channel_to(address: &str) -> Channel {
+    Channel::new(Arc::new(TcpNetwork), address, &ChannelSettings::default()).unwrap()
+}
+
+/// Asks the nodes in turn until one answers; failures without side effects are repeated.
+pub(crate) async fn call_any<C: Call + Clone>(addresses: &[String], request: C) -> Result<C::Reply, Problem> {
+    let started = Instant::now();
+    let mut last = String::new();
+    while started.elapsed() < PATIENCE {
+        for address in addresses {
+            match channel_to(address).call(request.clone(), Duration::from_secs(5)).await {
+                Ok(reply) => return Ok(reply),
+                Err(CallError::Refused(problem)) if !problem.code.retryable() => return Err(problem),
+                Err(CallError::Refused(problem)) if problem.code == ErrorCode::OutcomeUnknown => {
+                    return Err(problem);
+                }
+                Err(error) => last = error.to_string(),
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("no node answered {} within {PATIENCE:?}: {last}", C::NAME);
 }
 
 /// A free address that nobody takes while its node is down: outside the range from which the system gives ports to

@@ -1,72 +1,17 @@
 use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::{CommitNumber, PartitionIndex, SegmentId, TopicId};
+use carnax_core::id::PartitionIndex;
 use carnax_core::metadata::{
-    AddNode, ClusterStatus, CommitSegments, CreateTopic, FetchFrom, FetchPlan, OpenSession, PlanFetch,
-    SegmentCommit, SegmentOutcome, SegmentsCommitted, SessionOpened, TopicRef, TransferLeadership,
-    UnitCommit, UnitOutcome, UnitSlice, WatchCommits,
+    AddNode, ClusterStatus, FetchFrom, FetchPlan, PlanFetch, TopicRef, TransferLeadership, WatchCommits,
 };
-use carnax_core::offset::{ByteRange, Offset};
+use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
-use carnax_core::time::Timestamp;
 use carnax_platform::rpc::CallError;
 use futures::StreamExt;
 
 use crate::cluster::{PATIENCE, TestCluster};
-
-/// A writer with a session, as a frontend has one.
-struct Writer {
-    session: SessionOpened,
-    number: CommitNumber,
-    topic: TopicId,
-    segments: u128,
-}
-
-impl Writer {
-    async fn open(cluster: &TestCluster, topic: &str) -> Self {
-        let create = CreateTopic { name: topic.parse().unwrap(), partitions: 1, config: Default::default() };
-        let topic = cluster.call(create).await.unwrap().topic_id;
-        let session = cluster.call(OpenSession { frontend: "test".to_owned() }).await.unwrap();
-        Self { session, number: CommitNumber::FIRST, topic, segments: 0 }
-    }
-
-    fn next_commit(&mut self) -> CommitSegments {
-        self.segments += 1;
-        let segment = SegmentId::from_parts(self.session.log_time, self.segments);
-        let slice = UnitSlice {
-            topic: self.topic,
-            partition: PartitionIndex(0),
-            bytes: ByteRange { start: 8, length: 100 },
-            records: 10,
-            max_timestamp: Timestamp::EPOCH,
-        };
-        let unit = UnitCommit { slices: vec![slice], ..UnitCommit::default() };
-        let segments = vec![SegmentCommit { segment, size: 200, units: vec![unit] }];
-        let (incarnation, session, number) = (self.session.incarnation, self.session.session, self.number);
-        CommitSegments { incarnation, session, number, segments }
-    }
-
-    /// Commits ten records, repeating the same number until the outcome is known.
-    async fn commit(&mut self, cluster: &TestCluster) -> Offset {
-        let commit = self.next_commit();
-        let committed = loop {
-            match cluster.call(commit.clone()).await {
-                Ok(committed) => break committed,
-                Err(problem) if problem.code == ErrorCode::OutcomeUnknown => {}
-                Err(problem) => panic!("{problem}"),
-            }
-        };
-        self.number = self.number.next();
-        base_offset(&committed)
-    }
-}
-
-fn base_offset(committed: &SegmentsCommitted) -> Offset {
-    let [SegmentOutcome::Decided(units)] = committed.outcomes.as_slice() else { panic!("{committed:?}") };
-    let [UnitOutcome::Accepted { slices, .. }] = units.as_slice() else { panic!("{units:?}") };
-    slices[0].base_offset
-}
+use crate::writer::{Writer, base_offset};
 
 fn plan(topic: &str) -> PlanFetch {
     let topic = TopicRef { name: topic.parse().unwrap(), id: None };
