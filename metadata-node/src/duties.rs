@@ -156,11 +156,14 @@ impl Duties {
         metrics.applied.set(metrics::signed(view.applied.0));
         metrics.log_entries.set(metrics::signed(index(status.last_log).saturating_sub(index(status.purged))));
         metrics.unfinished_fsync_age.set(metrics::millis(status.oldest_fsync.unwrap_or_default()));
-        metrics.topics.set(metrics::signed(counts.topics));
-        metrics.partitions.set(metrics::signed(counts.partitions));
-        metrics.slices.set(metrics::signed(counts.slices));
-        metrics.segments.set(metrics::signed(counts.segments));
-        metrics.sessions.set(metrics::signed(counts.sessions));
+        metrics.state.topics.set(metrics::signed(counts.topics));
+        metrics.state.partitions.set(metrics::signed(counts.partitions));
+        metrics.state.slices.set(metrics::signed(counts.slices));
+        metrics.state.segments.set(metrics::signed(counts.segments));
+        metrics.state.sessions.set(metrics::signed(counts.sessions));
+        metrics.state.producers.set(metrics::signed(counts.producers));
+        metrics.state.idempotency_keys.set(metrics::signed(counts.idempotency_keys));
+        metrics.state.remembered_slices.set(metrics::signed(counts.remembered_slices));
         metrics.session_tick_age.set(metrics::millis(self.handle.sessions().tick_age().unwrap_or_default()));
     }
 }

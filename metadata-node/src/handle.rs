@@ -14,8 +14,8 @@ use carnax_core::id::{ClusterId, Incarnation, NodeId, TopicId};
 use carnax_core::metadata::{
     AddNode, AlterTopic, ClusterStatus, CommitNotice, CommitSegments, CreateTopic, DeleteTopic, DeletedTopic,
     DescribeTopic, FetchPlan, ListTopics, MembershipChanged, OpenSession, PlanFetch, RemoveNode,
-    SegmentsCommitted, SessionOpened, TopicDescription, TopicPage, TransferLeadership, TrimPartition,
-    TrimmedPartition,
+    SegmentOutcome, SegmentsCommitted, SessionOpened, TopicDescription, TopicPage, TransferLeadership,
+    TrimPartition, TrimmedPartition, UnitOutcome,
 };
 use carnax_core::problem::Problem;
 use carnax_metadata_raft::{RaftNode, StateView};
@@ -95,7 +95,19 @@ impl Handle {
         }
         let committed: Arc<SegmentsCommitted> =
             reply!(self, Command::CommitSegments(request), SegmentsCommitted)?;
+        self.count_refused_units(&committed);
         Ok(Arc::unwrap_or_clone(committed))
+    }
+
+    fn count_refused_units(&self, committed: &SegmentsCommitted) {
+        for outcome in &committed.outcomes {
+            let SegmentOutcome::Decided(units) = outcome else { continue };
+            for unit in units {
+                if let UnitOutcome::Refused(problem) = unit {
+                    self.0.metrics.units_refused.with_label_values(&[problem.code.as_str()]).inc();
+                }
+            }
+        }
     }
 
     pub(crate) async fn create_topic(&self, request: CreateTopic) -> Result<TopicDescription, Problem> {

@@ -11,20 +11,30 @@ pub(crate) struct Metrics {
     pub(crate) commit: Histogram,
     pub(crate) read_index: Histogram,
     pub(crate) refused: IntCounterVec,
+    pub(crate) units_refused: IntCounterVec,
     pub(crate) leading: IntGauge,
     pub(crate) term: IntGauge,
     pub(crate) applied: IntGauge,
     pub(crate) log_entries: IntGauge,
     pub(crate) unfinished_fsync_age: IntGauge,
     pub(crate) clock_offset: IntGauge,
+    pub(crate) state: StateGauges,
+    pub(crate) heartbeats: IntCounterVec,
+    pub(crate) members_expelled: IntCounter,
+    pub(crate) session_tick_age: IntGauge,
+}
+
+/// How much there is of what the state keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct StateGauges {
     pub(crate) topics: IntGauge,
     pub(crate) partitions: IntGauge,
     pub(crate) slices: IntGauge,
     pub(crate) segments: IntGauge,
     pub(crate) sessions: IntGauge,
-    pub(crate) heartbeats: IntCounterVec,
-    pub(crate) members_expelled: IntCounter,
-    pub(crate) session_tick_age: IntGauge,
+    pub(crate) producers: IntGauge,
+    pub(crate) idempotency_keys: IntGauge,
+    pub(crate) remembered_slices: IntGauge,
 }
 
 impl Metrics {
@@ -32,7 +42,7 @@ impl Metrics {
     /// If two metrics have one name, which a test would show.
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
-        let gauge = |name, help| {
+        let gauge = |name: &'static str, help: &'static str| {
             let gauge = IntGauge::new(name, help).expect("metric names are valid");
             registry.register(Box::new(gauge.clone())).expect("metric names are unique");
             gauge
@@ -73,11 +83,7 @@ impl Metrics {
                 "carnax_metadata_clock_offset_milliseconds",
                 "Distance of this node's wall clock from the median of the voters', seen while leading.",
             ),
-            topics: gauge("carnax_metadata_topics", "Topics in the state."),
-            partitions: gauge("carnax_metadata_partitions", "Partitions in the state."),
-            slices: gauge("carnax_metadata_slices", "Slices in the state."),
-            segments: gauge("carnax_metadata_segments", "Segments in the state."),
-            sessions: gauge("carnax_metadata_sessions", "Open sessions of frontends."),
+            state: StateGauges::new(&gauge),
             heartbeats: counters(
                 "carnax_metadata_heartbeats_total",
                 "Heartbeats of group members at this leader, answered or refused.",
@@ -96,7 +102,33 @@ impl Metrics {
                 "Calls answered with a problem, by its code.",
                 "code",
             ),
+            units_refused: counters(
+                "carnax_metadata_units_refused_total",
+                "Append units that were refused alone, by their code.",
+                "code",
+            ),
             registry,
+        }
+    }
+}
+
+impl StateGauges {
+    fn new(gauge: &impl Fn(&'static str, &'static str) -> IntGauge) -> Self {
+        Self {
+            topics: gauge("carnax_metadata_topics", "Topics in the state."),
+            partitions: gauge("carnax_metadata_partitions", "Partitions in the state."),
+            slices: gauge("carnax_metadata_slices", "Slices in the state."),
+            segments: gauge("carnax_metadata_segments", "Segments in the state."),
+            sessions: gauge("carnax_metadata_sessions", "Open sessions of frontends."),
+            producers: gauge("carnax_metadata_producers", "Producers that are remembered."),
+            idempotency_keys: gauge(
+                "carnax_metadata_idempotency_keys",
+                "Idempotency keys that are remembered.",
+            ),
+            remembered_slices: gauge(
+                "carnax_metadata_remembered_slices",
+                "Slices in the answers that are kept for repeats.",
+            ),
         }
     }
 }
