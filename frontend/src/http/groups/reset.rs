@@ -214,3 +214,39 @@ async fn execute(api: &Api, group: &GroupName, moves: &[(CommittedOffset, Offset
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use carnax_core::id::TopicPartition;
+
+    use super::*;
+
+    fn seen(offset: Option<u64>, log_start: u64, high_watermark: u64) -> CommittedOffset {
+        CommittedOffset {
+            topic: "t".parse().unwrap(),
+            on: TopicPartition { topic: TopicId::from_bytes([1; 16]), partition: PartitionIndex(0) },
+            offset: offset.map(Offset),
+            metadata: String::new(),
+            committed: None,
+            log_start: Offset(log_start),
+            high_watermark: Offset(high_watermark),
+            owner: None,
+        }
+    }
+
+    #[test]
+    fn a_target_lies_in_its_partition_whatever_is_asked_for() {
+        let to = |to: ResetTo, offset: Option<u64>| target(to, &seen(offset, 10, 20)).map(|offset| offset.0);
+        assert_eq!((to(ResetTo::Earliest, None), to(ResetTo::Latest, Some(3))), (Some(10), Some(20)));
+        for (asked, found) in [(0, 10), (10, 10), (15, 15), (20, 20), (21, 20), (u64::MAX, 20)] {
+            assert_eq!(to(ResetTo::Offset(Offset(asked)), None), Some(found), "{asked}");
+        }
+        for (by, found) in [(0, 12), (-1, 11), (-2, 10), (-100, 10), (8, 20), (i64::MAX, 20), (i64::MIN, 10)]
+        {
+            assert_eq!(to(ResetTo::ShiftBy(by), Some(12)), Some(found), "{by}");
+        }
+        assert_eq!(to(ResetTo::ShiftBy(i64::MAX), Some(u64::MAX)), Some(20));
+        assert_eq!(to(ResetTo::ShiftBy(1), None), None, "there is nothing to shift");
+        assert_eq!(target(ResetTo::Latest, &seen(None, 7, 7)), Some(Offset(7)));
+    }
+}
