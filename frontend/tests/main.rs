@@ -12,7 +12,7 @@ mod frontend {
     mod bad_input;
     mod connections;
     mod fetches;
-    mod groups;
+    mod group_input;
     mod guarantees;
     mod round_trips;
     mod streams;

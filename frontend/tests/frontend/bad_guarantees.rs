@@ -7,7 +7,7 @@ use carnax_core::id::PartitionIndex;
 use carnax_core::record::Compression;
 use serde_json::{Value, json};
 
-use super::groups::{post, refused};
+use super::group_input::{post, refused};
 use super::support::{Frontend, batch, start};
 
 const APPEND: &str = "/v1/append";
