@@ -9,6 +9,7 @@ mod batches;
 mod golden;
 mod guarantees;
 mod messages;
+mod messages_group;
 mod segments;
 
 use std::fs;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::{TopicId, TopicPartition};
+use carnax_core::id::{PartitionIndex, TopicId, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{Assignor, DeletedGroup, GroupPhase};
 use carnax_core::name::{GroupName, MemberId};
@@ -67,6 +67,8 @@ pub(crate) struct Groups {
     pub(crate) interest: Interest,
     /// Topics with the groups that have offsets of them.
     pub(crate) with_offsets: OrdSet<(TopicId, GroupName)>,
+    /// Groups in which somebody has to let go of something, maybe of a topic that nobody asks for any more.
+    pub(crate) moving: OrdSet<GroupName>,
     /// When to look at each group without members: one entry a group, at or before its `last_active`. Moved only when it
     /// comes up, so that a commit does not pay for it.
     pub(crate) watch: OrdMap<GroupName, Timestamp>,
@@ -141,6 +143,11 @@ impl Groups {
             }
             None if group.members.is_empty() => self.look_at(name, group.last_active),
             _ => {}
+        }
+        if group.phase() == GroupPhase::Rebalancing {
+            self.moving.insert(name.clone());
+        } else {
+            self.moving.remove(name);
         }
         self.by_name.insert(name.clone(), Arc::new(group));
     }
@@ -221,7 +228,17 @@ impl Groups {
                 self.put(&group, changed);
             }
         }
-        self.rebalance_all(topics, &self.interest.groups_of(name));
+        let mut concerned = self.interest.groups_of(name);
+        let letting_go = self.moving.iter().filter(|group| self.has_owners(group, id));
+        concerned.extend(letting_go.cloned());
+        self.rebalance_all(topics, &concerned);
+    }
+
+    fn has_owners(&self, group: &GroupName, topic: TopicId) -> bool {
+        let first = TopicPartition { topic, partition: PartitionIndex(0) };
+        let group = self.by_name.get(group);
+        let owned = group.and_then(|group| group.owners.range(first..).next());
+        owned.is_some_and(|(on, _)| on.topic == topic)
     }
 
     fn groups_with_offsets(&self, id: TopicId) -> Vec<GroupName> {

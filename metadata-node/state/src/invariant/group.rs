@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carnax_core::id::TopicPartition;
 use carnax_core::limits;
+use carnax_core::metadata::GroupPhase;
 use carnax_core::name::MemberId;
 
 use super::Predicate;
@@ -163,7 +164,7 @@ fn groups_are_counted(state: &State) -> bool {
         && groups.offset_count <= limits::GROUP_OFFSETS_MAX
 }
 
-/// Both indexes change with what they index.
+/// All indexes change with what they index.
 fn groups_are_found_by_their_topics(state: &State) -> bool {
     let mut interest = Interest::default();
     let mut with_offsets = BTreeSet::new();
@@ -171,7 +172,10 @@ fn groups_are_found_by_their_topics(state: &State) -> bool {
         group.members.values().for_each(|member| interest.add(name, &member.subscription));
         with_offsets.extend(group.offsets.topics().map(|topic| (topic, name.clone())));
     }
-    interest == state.groups.interest && with_offsets.iter().eq(&state.groups.with_offsets)
+    let moving = state.groups.by_name.iter().filter(|(_, group)| group.phase() == GroupPhase::Rebalancing);
+    moving.map(|(name, _)| name).eq(&state.groups.moving)
+        && interest == state.groups.interest
+        && with_offsets.iter().eq(&state.groups.with_offsets)
 }
 
 /// A group is watched from when it has no members until it has some; the entry moves only up to `last_active`.

@@ -149,6 +149,12 @@ fn members_follow_the_topics_that_they_ask_for() {
     assert!(cluster.describe().members[1].assigned.is_empty());
     cluster.beat("a", &changed).unwrap();
     assert_eq!(cluster.describe().members[1].assigned.len(), 1);
+
+    // A topic may go while a member still has to let go of it that does not ask for it any more.
+    cluster.join(join("a", &["later"], &[])).unwrap();
+    assert_eq!(cluster.describe().members[0].releasing.len(), 1);
+    cluster.one(delete("other")).unwrap();
+    assert_eq!(cluster.describe().phase, GroupPhase::Stable);
 }
 
 #[test]
