@@ -164,6 +164,8 @@ impl Duties {
         metrics.state.producers.set(metrics::signed(counts.producers));
         metrics.state.idempotency_keys.set(metrics::signed(counts.idempotency_keys));
         metrics.state.remembered_slices.set(metrics::signed(counts.remembered_slices));
+        metrics.state.groups.set(metrics::signed(counts.groups));
+        metrics.state.group_members.set(metrics::signed(counts.group_members));
         metrics.session_tick_age.set(metrics::millis(self.handle.sessions().tick_age().unwrap_or_default()));
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct StateGauges {
     pub(crate) producers: IntGauge,
     pub(crate) idempotency_keys: IntGauge,
     pub(crate) remembered_slices: IntGauge,
+    pub(crate) groups: IntGauge,
+    pub(crate) group_members: IntGauge,
 }
 
 impl Metrics {
@@ -129,6 +131,8 @@ impl StateGauges {
                 "carnax_metadata_remembered_slices",
                 "Slices in the answers that are kept for repeats.",
             ),
+            groups: gauge("carnax_metadata_groups", "Consumer groups in the state."),
+            group_members: gauge("carnax_metadata_group_members", "Members of all consumer groups."),
         }
     }
 }

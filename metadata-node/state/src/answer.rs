@@ -162,6 +162,10 @@ pub struct Status {
     /// Slices in the answers that producers and keys keep; at most
     /// [`REMEMBERED_SLICES_MAX`](carnax_core::limits::REMEMBERED_SLICES_MAX).
     pub remembered_slices: u64,
+    /// Consumer groups.
+    pub groups: u64,
+    /// Members of all groups.
+    pub group_members: u64,
 }
 
 /// Counts what there is; takes the same time however much that is.
@@ -185,6 +189,8 @@ pub fn status(state: &State) -> Status {
         producers: state.producers.len() as u64,
         idempotency_keys: state.keys.len() as u64,
         remembered_slices: state.producers.slices().saturating_add(state.keys.slices()),
+        groups: state.groups.by_name.len() as u64,
+        group_members: state.groups.member_count,
     }
 }
 
