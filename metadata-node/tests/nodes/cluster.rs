@@ -168,7 +168,7 @@ impl TestCluster {
     pub(crate) async fn call<C: Call + Clone>(&self, request: C) -> Result<C::Reply, Problem> {
         let running = self.nodes.iter().filter(|node| node.running.is_some());
         let addresses: Vec<String> = running.map(|node| node.address.clone()).collect();
-        call_any(&addresses, request).await
+        call_any(&addresses, &mut 0, request, Duration::from_secs(5)).await
     }
 
     /// The addresses of all nodes, whether or not they run.
@@ -221,13 +221,20 @@ fn channel_to(address: &str) -> Channel {
     Channel::new(Arc::new(TcpNetwork), address, &ChannelSettings::default()).unwrap()
 }
 
-/// Asks the nodes in turn until one answers; failures without side effects are repeated.
-pub(crate) async fn call_any<C: Call + Clone>(addresses: &[String], request: C) -> Result<C::Reply, Problem> {
+/// Asks the nodes in turn until one answers, from `first` on, which becomes the one that did; failures without side effects
+/// are repeated.
+pub(crate) async fn call_any<C: Call + Clone>(
+    addresses: &[String],
+    first: &mut usize,
+    request: C,
+    deadline: Duration,
+) -> Result<C::Reply, Problem> {
     let started = Instant::now();
     let mut last = String::new();
     while started.elapsed() < PATIENCE {
-        for address in addresses {
-            match channel_to(address).call(request.clone(), Duration::from_secs(5)).await {
+        for _ in addresses {
+            let address = &addresses[*first % addresses.len()];
+            match channel_to(address).call(request.clone(), deadline).await {
                 Ok(reply) => return Ok(reply),
                 Err(CallError::Refused(problem)) if !problem.code.retryable() => return Err(problem),
                 Err(CallError::Refused(problem)) if problem.code == ErrorCode::OutcomeUnknown => {
@@ -235,6 +242,7 @@ pub(crate) async fn call_any<C: Call + Clone>(addresses: &[String], request: C) 
                 }
                 Err(error) => last = error.to_string(),
             }
+            *first += 1;
         }
         tokio::task::yield_now().await;
     }
