@@ -13,6 +13,7 @@ mod frontend {
     mod connections;
     mod fetches;
     mod group_input;
+    mod groups;
     mod guarantees;
     mod round_trips;
     mod streams;

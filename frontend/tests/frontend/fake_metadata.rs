@@ -82,6 +82,11 @@ impl FakeMetadata {
         self.inner.faults.lock().unwrap().clear();
     }
 
+    /// Loses the next command of a group: only its reply if it is to be done.
+    pub fn lose_group_command(&self, done: bool) {
+        self.inner.group_faults.lock().unwrap().push_back(done);
+    }
+
     /// Every commit that arrived, in order, lost ones included.
     pub fn commits(&self) -> Vec<(SessionId, CommitNumber)> {
         self.inner.commits.lock().unwrap().clone()
