@@ -2,7 +2,7 @@
 //!
 //! Routing goes by what is remembered of the topics. When that turns out to be old, they are asked for anew and the
 //! request is routed again. A request that may be a repeat is never refused by what is known here of ids and partition
-//! counts: the state machine looks for its first answer before it looks at either.
+//! counts, nor for a topic that is gone: the state machine looks for its first answer before it looks at any of that.
 
 pub(crate) mod atomic;
 mod route;
@@ -70,7 +70,7 @@ pub(crate) enum Stamp {
 
 impl Stamp {
     /// Whether a request may be a repeat.
-    fn is_some(&self) -> bool {
+    pub(crate) fn is_some(&self) -> bool {
         !matches!(self, Self::None)
     }
 
@@ -94,7 +94,7 @@ impl Accept {
         let started = tokio::time::Instant::now();
         let _in_progress = self.context.in_progress.token();
         let names = request.topic_names();
-        let mut topics = self.resolve(&names, false).await?;
+        let mut topics = self.resolve(&request, &names, false).await?;
         let mut fresh = false;
         for _ in 0..ROUTINGS_MAX {
             let submitted = match self.route(&request, &topics) {
@@ -110,9 +110,9 @@ impl Accept {
                 Err(problem) if !may_be_old_knowledge(problem.code) => return Err(problem),
                 Err(problem) => problem,
             };
-            let now = self.resolve(&names, true).await?;
+            let now = self.resolve(&request, &names, true).await?;
             if now == topics {
-                // Where the id was left to the state machine, it has found no repeat: so this is what is wrong.
+                // Where ids were left to the state machine, it has found no repeat: so this is what is wrong.
                 request.check_ids(&topics)?;
                 return Err(problem);
             }
@@ -125,11 +125,22 @@ impl Accept {
     }
 
     /// What is known of topics; `fresh`: whatever was known before.
-    async fn resolve(&self, names: &BTreeSet<TopicName>, fresh: bool) -> Result<KnownTopics, Problem> {
+    async fn resolve(
+        &self,
+        request: &AppendRequest,
+        names: &BTreeSet<TopicName>,
+        fresh: bool,
+    ) -> Result<KnownTopics, Problem> {
         let ask = |name: TopicName| async move {
-            let topic = match fresh {
-                true => self.topics.refresh(&name).await?,
-                false => self.topics.get(&name).await?,
+            let answer = match fresh {
+                true => self.topics.refresh(&name).await,
+                false => self.topics.get(&name).await,
+            };
+            let topic = match answer {
+                Err(problem) if problem.code == ErrorCode::TopicNotFound && request.stamp.is_some() => {
+                    Arc::new(Topic::gone(name.clone()))
+                }
+                answer => answer?,
             };
             Ok((name, topic))
         };
@@ -214,6 +225,10 @@ fn known<'a>(topics: &'a KnownTopics, name: &TopicName) -> Result<&'a Arc<Topic>
 }
 
 fn check_id(topic: &Topic, known: Option<TopicId>) -> Result<(), Problem> {
+    if topic.is_gone() {
+        let problem = Problem::new(ErrorCode::TopicNotFound, format!("there is no topic {}", topic.name));
+        return Err(problem.with(|facts| facts.topic = Some(topic.name.to_string())));
+    }
     let Some(known) = known.filter(|known| *known != topic.id) else { return Ok(()) };
     let detail = format!("topic {} has another id than {known}: it was deleted and made again", topic.name);
     Err(Problem::new(ErrorCode::TopicRecreated, detail).with(|facts| {

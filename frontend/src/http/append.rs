@@ -98,8 +98,10 @@ async fn append(
     let topic_id = parameters::topic_id(headers)?;
     let partition_count = parameters::partition_count(headers)?;
     let stamp = stamp::read(headers)?;
-    // Whether there is such a topic is known before its records are taken in.
-    api.topics.get(&topic).await?;
+    // Whether there is such a topic is known before its records are taken in. A repeat may be of one that is gone.
+    if !stamp.is_some() {
+        api.topics.get(&topic).await?;
+    }
     let http = &api.settings.http;
     let (bytes, memory) =
         body::read_body(body, headers, http.body_bytes_max, http, &api.append_memory, copies).await?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use carnax_core::id::TopicId;
+use carnax_core::limits;
 use carnax_core::metadata::{DescribeTopic, TopicDescription, TopicRef};
 use carnax_core::problem::Problem;
 use carnax_core::topic::{TimestampType, TopicConfig, TopicName};
@@ -91,6 +92,22 @@ impl Topics {
 }
 
 impl Topic {
+    /// Stands for a topic that there is not, where a repeat of what went to it may still have an answer. No topic has its
+    /// id, so nothing can be appended to it.
+    pub(crate) fn gone(name: TopicName) -> Self {
+        Self {
+            id: TopicId::from_bytes([0; 16]),
+            name,
+            partition_count: u32::MAX,
+            message_bytes_max: limits::BATCH_BYTES_MAX,
+            log_append_time: false,
+        }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.id == TopicId::from_bytes([0; 16])
+    }
+
     fn from_description(description: &TopicDescription) -> Self {
         // Entries of a later version are not for us; the state machine has checked the others.
         let config = TopicConfig::from_entries(&description.config).unwrap_or_default();

@@ -210,7 +210,15 @@ async fn a_repeat_of_what_went_to_a_topic_that_is_another_one_now_gets_its_first
     let problem = send("1", "2").await.problem("stale_routing");
     assert_eq!((&problem["retryable"], &problem["partition_count"]), (&true.into(), &3.into()));
     done(&send("1", "3").await, false);
+    let key = [("idempotency-key", "k")];
+    let body = json!({"records": [{"key": "k", "value": "v"}, {"value": "v"}]}).to_string();
+    let keyed = done(&frontend.call("POST", RECORDS, &key, body.clone()).await, false);
     frontend.call("DELETE", "/v1/topics/t", &[], "").await;
+    assert_eq!(done(&send("0", "2").await, true), first, "the topic is gone");
+    assert_eq!(done(&frontend.call("POST", RECORDS, &key, body.clone()).await, true), keyed);
+    assert_eq!(send("2", "3").await.problem("topic_not_found")["topic"], "t");
+    let new = frontend.call("POST", RECORDS, &[("idempotency-key", "l")], body).await;
+    assert!(new.problem("topic_not_found")["detail"].as_str().unwrap().contains("topic t"));
     frontend.create("t", 1).await;
     let again = send("0", "2").await;
     assert_eq!((done(&again, true), &again.json()["topic_id"]), (first, &id.as_str().into()));
