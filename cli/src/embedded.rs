@@ -86,6 +86,7 @@ async fn start_node(
         s3_path_style: false,
         heartbeat: ELECTION / 5,
         election: ELECTION,
+        snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = carnax_metadata_node::Components {
         clock: Arc::new(SystemClock::new()),

@@ -7,6 +7,9 @@ use std::time::Duration;
 use carnax_object_store::ObjectStoreUrl;
 use clap::Args;
 
+/// What suits a node with gigabytes of memory: a restart reads about as much log as this.
+pub const SNAPSHOT_LOG_BYTES: u64 = 256 * 1024 * 1024;
+
 /// What `carnax-metadata-node` takes.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
@@ -45,6 +48,10 @@ pub struct Settings {
     /// How long a follower waits for its leader before it stands for election; up to twice as long.
     #[arg(skip = Duration::from_millis(1_000))]
     pub election: Duration,
+
+    /// A snapshot is written when so many bytes of log were applied since the last one.
+    #[arg(skip = SNAPSHOT_LOG_BYTES)]
+    pub snapshot_log_bytes: u64,
 }
 
 impl Settings {

@@ -28,6 +28,6 @@ mod run;
 mod stamper;
 
 pub use bootstrap::BootstrapError;
-pub use config::Settings;
+pub use config::{SNAPSHOT_LOG_BYTES, Settings};
 pub use identity::{Disk, IdentityError, MemoryNodeDisk};
 pub use run::{Components, Listening, RunError, run};

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use carnax_core::limits;
 use carnax_core::time::Timestamp;
+use carnax_metadata_state::deliberate_bugs::{self, DeliberateBug};
 
 /// How far log time runs ahead of the leader's monotonic clock on the leader's word alone.
 pub(crate) const AHEAD_MAX: Duration = limits::CLOCK_AHEAD_MAX;
@@ -50,7 +51,7 @@ impl LogClock {
         let counted = self.anchor.saturating_add(reading.monotonic.saturating_sub(self.anchored_at));
         let mut time = reading.wall;
         if time > counted.saturating_add(AHEAD_MAX) {
-            if majority_agrees(time, reading) {
+            if majority_agrees(time, reading) || deliberate_bugs::makes(DeliberateBug::FollowAnyClock) {
                 (self.anchor, self.anchored_at) = (time, reading.monotonic);
             } else {
                 time = counted;

@@ -187,6 +187,7 @@ async fn open(
         heartbeat: settings.heartbeat,
         election_min: settings.election,
         election_max: settings.election * 2,
+        snapshot_log_bytes: settings.snapshot_log_bytes,
         ..RaftSettings::new(identity.cluster, identity.node)
     };
     let components = carnax_metadata_raft::Components {

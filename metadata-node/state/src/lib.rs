@@ -14,11 +14,14 @@
 //! Invariants, each a function in [`invariant`]: offsets of a partition are dense and never given out twice; a refused
 //! command or unit leaves no trace; log time never goes back; a segment's live count is the number of slices that refer to
 //! it.
+//!
+//! Feature `deliberate-bugs` (off, for the simulation only): makes the mistakes in [`deliberate_bugs`] available.
 #![warn(missing_docs)]
 
 pub mod answer;
 mod apply;
 mod command;
+pub mod deliberate_bugs;
 mod entry;
 mod group;
 mod idempotency;

@@ -107,6 +107,7 @@ impl TestCluster {
             s3_path_style: false,
             heartbeat: Duration::from_millis(100),
             election: Duration::from_millis(500),
+            snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
         };
         let components = Components {
             clock: Arc::clone(&node.clock) as _,

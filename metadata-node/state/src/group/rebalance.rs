@@ -12,6 +12,7 @@ use carnax_core::name::{MemberId, TopicPattern};
 
 use super::assign::{self, Candidate, Input};
 use super::{Group, Member, Subscription};
+use crate::deliberate_bugs::{self, DeliberateBug};
 use crate::topic::Topics;
 
 impl Group {
@@ -51,11 +52,12 @@ impl Group {
 
     /// Gives every partition that nobody has to the member that should have it.
     pub(super) fn grant(&mut self) {
+        let greedy = deliberate_bugs::makes(DeliberateBug::GiveBeforeRelease);
         let waiting = self.members.iter().filter(|(_, member)| !member.promised.is_empty());
         let ids: Vec<MemberId> = waiting.map(|(id, _)| id.clone()).collect();
         for id in ids {
             let Some(member) = self.members.get(&id) else { continue };
-            let is_free = |on: &&TopicPartition| !self.owners.contains_key(*on);
+            let is_free = |on: &&TopicPartition| greedy || !self.owners.contains_key(*on);
             let granted: Vec<TopicPartition> = member.promised.iter().filter(is_free).copied().collect();
             if granted.is_empty() {
                 continue;

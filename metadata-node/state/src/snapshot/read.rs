@@ -15,6 +15,7 @@ use super::frame::{
 use super::group;
 use super::remembered::{add_keys, add_producers};
 use crate::State;
+use crate::deliberate_bugs::{self, DeliberateBug};
 use crate::node::{Cluster, Node};
 use crate::partition::Partition;
 use crate::segment::{DeadSegment, Segment, SegmentNumber};
@@ -109,6 +110,9 @@ pub fn read(from: &mut impl Read, limits: Limits) -> Result<State, ReadError> {
                 building.groups.end(&mut building.state).map_err(|what| frames.contradiction(what))?;
                 if frames.from.read(&mut [0])? != 0 {
                     return Err(frames.contradiction("bytes behind the end"));
+                }
+                if deliberate_bugs::makes(DeliberateBug::ForgetDuplicates) {
+                    (building.state.producers, building.state.keys) = Default::default();
                 }
                 return Ok(building.state);
             }
