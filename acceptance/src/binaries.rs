@@ -13,6 +13,9 @@ use anyhow::{Context, Result, ensure};
 const NODE: &str = "carnax-metadata-node";
 const FRONTEND: &str = "carnax-frontend";
 
+/// Builds of several tests would only wait for each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// The two servers.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -41,16 +44,34 @@ impl Binaries {
     /// # Errors
     /// If they cannot be built.
     pub fn of_this_build() -> Result<Self> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = std::env::current_exe().context("cannot find the running program")?;
-        let folder = program.parent().context("a program lies in a folder")?;
-        let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+        let folder = folder_of_this_build()?;
         if !(is_fresh(&folder.join(NODE)) && is_fresh(&folder.join(FRONTEND))) {
-            build()?;
+            build(&["-p", NODE, "-p", FRONTEND, "--bin", NODE, "--bin", FRONTEND])?;
         }
-        Self::in_folder(folder)
+        Self::in_folder(&folder)
     }
+}
+
+/// An example of the SDK of this build, built if it is missing or older than its sources.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn example(name: &str) -> Result<PathBuf> {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let example = folder_of_this_build()?.join("examples").join(name);
+    if !is_fresh(&example) {
+        build(&["-p", "carnax", "--example", name])?;
+    }
+    ensure!(example.is_file(), "{} is missing", example.display());
+    Ok(example)
+}
+
+fn folder_of_this_build() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("cannot find the running program")?;
+    let folder = program.parent().context("a program lies in a folder")?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(folder.to_owned())
 }
 
 /// Whether the binary is there and not older than any of its sources.
@@ -63,14 +84,14 @@ fn is_fresh(binary: &Path) -> bool {
     sources.split_whitespace().all(is_older)
 }
 
-fn build() -> Result<()> {
+fn build(what: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "-p", NODE, "-p", FRONTEND, "--bin", NODE, "--bin", FRONTEND]);
+    command.args(["build", "--quiet"]).args(what);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().context("cannot run cargo")?;
-    ensure!(status.success(), "cargo could not build the servers: {status}");
+    ensure!(status.success(), "cargo could not build {what:?}: {status}");
     Ok(())
 }

@@ -62,6 +62,8 @@ pub struct ProcessCluster {
     pub nodes: Vec<MetadataNode>,
     /// Frontends.
     pub frontends: Vec<Frontend>,
+    /// Processes that are clients.
+    pub others: Vec<Process>,
     /// The object store.
     pub store: S3TestServer,
     plan: Plan,
@@ -95,6 +97,7 @@ impl ProcessCluster {
         let mut cluster = Self {
             nodes: Vec::new(),
             frontends: Vec::new(),
+            others: Vec::new(),
             store: S3TestServer::start().await,
             plan: plan.clone(),
             folder: Some(folder),
@@ -144,6 +147,23 @@ impl ProcessCluster {
         Ok(number)
     }
 
+    /// Starts a process that is a client.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_other(
+        &mut self,
+        name: &str,
+        program: &std::path::Path,
+        flags: &[(&str, String)],
+    ) -> Result<()> {
+        let flags = flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]);
+        let mut process = Process::new(name, program, flags.collect(), Vec::new(), self.folder()?);
+        process.start()?;
+        self.others.push(process);
+        Ok(())
+    }
+
     fn process(&self, name: &str, program: &std::path::Path, flags: &[(&str, String)]) -> Result<Process> {
         let mut arguments: Vec<String> =
             flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
@@ -183,7 +203,7 @@ impl ProcessCluster {
     /// All processes.
     pub fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
         let nodes = self.nodes.iter_mut().map(|node| &mut node.process);
-        nodes.chain(self.frontends.iter_mut().map(|frontend| &mut frontend.process))
+        nodes.chain(self.frontends.iter_mut().map(|frontend| &mut frontend.process)).chain(&mut self.others)
     }
 
     /// Waits until every process that should run says that it is ready.

@@ -13,7 +13,7 @@
 //! | `cluster` | all processes of a cluster, their ports, folders and readiness |
 //! | `proxy` | a TCP proxy that delays and cuts |
 //! | `flights`, `ledger`, `traffic` | what is written, what was acknowledged, writing and reading |
-//! | `ownership`, `race` | what is promised of groups and of conditions, as pure checks of what was noted |
+//! | `ownership`, `race`, `counts` | what is promised of groups, conditions and read-process-write, as pure checks of what was noted |
 //! | `api`, `member` | plain HTTP, and a member of a group that speaks it |
 //! | `scenario` | the stories, with their sizes as parameters |
 //!
@@ -23,6 +23,7 @@
 pub mod api;
 pub mod binaries;
 pub mod cluster;
+pub mod counts;
 pub mod flights;
 pub mod ledger;
 pub mod member;

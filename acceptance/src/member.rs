@@ -125,7 +125,8 @@ impl Shared {
         let over = held.places.extract_if(.., |place, _| !kept.contains(place) || held.until <= now);
         for (place, (tenure, from)) in over {
             let (from, until) = (from - self.started, now.min(held.until) - self.started);
-            notes.holds.push(Hold { place, tenure, from, until });
+            let owner = owner(member, held.epoch);
+            notes.holds.push(Hold { place, owner, tenure, from, until });
         }
         if held.places.is_empty() && kept.is_empty() {
             state.held.remove(member);
@@ -311,7 +312,11 @@ impl Member {
         let held = self.held();
         tokio::time::sleep(duration).await;
         for (place, tenure) in held.into_iter().take(3) {
-            self.act(place, tenure, true).await?;
+            // Unless it came to itself meanwhile and holds the partition anew.
+            let holds_anew = |held: &(Place, Tenure)| held.0 == place && held.1 != tenure;
+            if !self.held().iter().any(holds_anew) {
+                self.act(place, tenure, true).await?;
+            }
         }
         Ok(())
     }
@@ -334,7 +339,7 @@ impl Member {
     /// An output, or a commit that moves nothing. `stale`: it may be that somebody else holds the partition by now.
     async fn act(&mut self, place: Place, tenure: Tenure, stale: bool) -> Result<()> {
         let Some(committed) = self.committed(place, tenure, stale).await? else { return Ok(()) };
-        let sent = self.shared.started.elapsed();
+        let (sent, owner) = (self.shared.started.elapsed(), owner(self.id.as_str(), self.epoch));
         let moves = committed.is_none() || self.random.chance(75);
         if moves && committed.unwrap_or(0) >= self.shared.plan.inputs {
             return Ok(());
@@ -349,7 +354,8 @@ impl Member {
             Ok(()) => {
                 let answered = self.shared.started.elapsed();
                 let moved = moves.then_some(to - 1);
-                self.shared.lock().notes.acts.push(Act { place, tenure, sent, answered, moved });
+                let act = Act { place, owner, tenure, sent, answered, moved };
+                self.shared.lock().notes.acts.push(act);
                 self.committed.insert(tenure, if moves { Some(to) } else { committed });
             }
             Err(failure) => self.not_done(place, tenure, stale, &failure)?,
@@ -454,6 +460,11 @@ impl Member {
             }
         }
     }
+}
+
+/// One life of a member.
+fn owner(member: &str, epoch: u32) -> String {
+    format!("{member} in epoch {epoch}")
 }
 
 fn common_prefix(topics: &[(String, u32)]) -> &str {

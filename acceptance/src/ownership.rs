@@ -25,7 +25,9 @@ pub struct Notes {
 pub struct Hold {
     /// Which.
     pub place: Place,
-    /// Whose, and when.
+    /// Which member, with its epoch.
+    pub owner: String,
+    /// Which time that is.
     pub tenure: Tenure,
     /// Since when.
     pub from: Duration,
@@ -38,7 +40,9 @@ pub struct Hold {
 pub struct Act {
     /// Of which partition.
     pub place: Place,
-    /// In the name of whom.
+    /// In the name of which member, with its epoch.
+    pub owner: String,
+    /// In which time of it.
     pub tenure: Tenure,
     /// Before it was sent for the first time.
     pub sent: Duration,
@@ -77,7 +81,7 @@ pub fn check(notes: &Notes) -> Result<()> {
         }
     }
     for act in &notes.acts {
-        let others = holds.get(&act.place).into_iter().flatten().filter(|hold| hold.tenure != act.tenure);
+        let others = holds.get(&act.place).into_iter().flatten().filter(|hold| hold.owner != act.owner);
         for hold in others {
             ensure!(
                 act.sent < hold.from || hold.until < act.answered,
@@ -143,12 +147,13 @@ mod tests {
     use super::*;
 
     fn hold(tenure: Tenure, from: u64, until: u64) -> Hold {
-        Hold { place: 0, tenure, from: Duration::from_secs(from), until: Duration::from_secs(until) }
+        let (from, until) = (Duration::from_secs(from), Duration::from_secs(until));
+        Hold { place: 0, owner: tenure.to_string(), tenure, from, until }
     }
 
     fn act(tenure: Tenure, sent: u64, answered: u64, moved: Option<u64>) -> Act {
         let (sent, answered) = (Duration::from_secs(sent), Duration::from_secs(answered));
-        Act { place: 0, tenure, sent, answered, moved }
+        Act { place: 0, owner: tenure.to_string(), tenure, sent, answered, moved }
     }
 
     fn notes(holds: &[Hold], acts: &[Act]) -> Notes {

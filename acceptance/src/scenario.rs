@@ -1,9 +1,11 @@
 //! The stories. Each starts a cluster of its own and says in its report what it counted.
 
 mod conditional;
+mod exactly_once;
 mod failover;
 mod flights;
 mod groups;
+mod idempotent;
 mod idle;
 mod minority;
 mod probe;
@@ -47,6 +49,10 @@ pub enum Scenario {
     RestartAll,
     /// Every process is restarted in order while flights are written.
     RollingRestart,
+    /// Four idempotent producers write the flights while frontends and leaders are killed.
+    Idempotent,
+    /// A group counts flights per carrier while anybody is killed.
+    ExactlyOnce,
     /// Two writers race for offsets, and fence each other.
     Conditional,
     /// Members of a group join, leave, die and sleep at random.
@@ -77,6 +83,8 @@ impl Scenario {
             Self::ReadYourWrites => 10_000,
             Self::Idle => 60,
             Self::RestartAll => 3,
+            Self::Idempotent => 20,
+            Self::ExactlyOnce => 30,
             Self::Conditional => 10_000,
             Self::Groups => 1_000,
         }
@@ -96,6 +104,8 @@ impl Scenario {
             Self::Idle => Box::pin(idle::run(sizes)).await,
             Self::RestartAll => Box::pin(restart_all::run(sizes)).await,
             Self::RollingRestart => Box::pin(rolling_restart::run(sizes)).await,
+            Self::Idempotent => Box::pin(idempotent::run(sizes)).await,
+            Self::ExactlyOnce => Box::pin(exactly_once::run(sizes)).await,
             Self::Conditional => Box::pin(conditional::run(sizes)).await,
             Self::Groups => Box::pin(groups::run(sizes)).await,
         }

@@ -1,5 +1,7 @@
 //! Writing the flights and reading them back.
 
+mod once;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,6 +15,8 @@ use tokio::task::JoinSet;
 use crate::flights::{Flights, TOPIC};
 use crate::ledger::{Found, Ledger, Sent};
 use crate::wait::PATIENCE;
+
+pub use once::write_once;
 
 /// The header that says which line a record is.
 const LINE: &str = "line";
@@ -92,6 +96,14 @@ impl Progress {
         self.passes(self.all * percent / 100).await
     }
 
+    /// Waits until the first half of a part is acknowledged, of so many parts.
+    ///
+    /// # Errors
+    /// If it takes longer than anything may.
+    pub async fn part_begins(&self, part: usize, parts: usize) -> Result<()> {
+        self.passes(self.all * (2 * part + 1) / (2 * parts)).await
+    }
+
     /// Waits until so many lines are acknowledged.
     ///
     /// # Errors
@@ -127,8 +139,12 @@ pub async fn write_in_turn(
 ) -> Result<Written> {
     let mut writers = JoinSet::new();
     for ((_, lines), client) in flights.by_key().into_iter().zip(clients.iter().cycle()) {
-        let producer =
-            client.producer(TOPIC).linger(UNTIL_FLUSH).max_in_flight(1).retry_unknown_outcomes(false);
+        let producer = client
+            .producer(TOPIC)
+            .idempotent(false)
+            .linger(UNTIL_FLUSH)
+            .max_in_flight(1)
+            .retry_unknown_outcomes(false);
         let producer = producer.build().await.context("cannot start a producer")?;
         let (flights, progress) = (Arc::clone(flights), progress.clone());
         writers.spawn(async move {

@@ -59,3 +59,23 @@ async fn everything_acknowledged_survives_the_death_of_all_processes() -> Result
 async fn a_rolling_restart_loses_nothing() -> Result<()> {
     passes(Scenario::RollingRestart, 1).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_writers_wins_and_a_fenced_one_never_gets_through() -> Result<()> {
+    passes(Scenario::Conditional, 100).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_partition_is_held_by_two_members_of_a_group() -> Result<()> {
+    passes(Scenario::Groups, 60).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idempotent_producers_store_each_record_once_whoever_is_killed() -> Result<()> {
+    passes(Scenario::Idempotent, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_processed_and_written_counts_once_whoever_is_killed() -> Result<()> {
+    passes(Scenario::ExactlyOnce, 4).await
+}
