@@ -1,10 +1,14 @@
 //! Judges a history by the promises of the log. Pure: it knows nothing of how the history came about.
 
-use std::collections::BTreeMap;
+mod guarantees;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use crate::history::{Append, AppendOutcome, Fetch, History, Partition, Value};
+use crate::history::{Append, AppendOutcome, Fetch, History, Output, Partition, Value};
 
 /// A promise that was broken, with what shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +26,16 @@ pub(crate) enum Promise {
     Offsets,
     /// P3: reads are linearizable, and the high watermark never goes back.
     Linearizable,
+    /// P4: a unit is in the log as a whole or not at all, and only if its conditions held.
+    Atomic,
+    /// P5: a unit that is sent again is stored once, and gets its first answer.
+    Retries,
     /// P6: what was not committed is never shown; what was refused is not in the log.
     Committed,
+    /// A partition has one owner in a group, and nobody else acts for it.
+    Ownership,
+    /// What is read, processed and written in one unit counts once.
+    ExactlyOnce,
 }
 
 impl fmt::Display for Breach {
@@ -32,7 +44,11 @@ impl fmt::Display for Breach {
             Promise::Durable => "P1",
             Promise::Offsets => "P2",
             Promise::Linearizable => "P3",
+            Promise::Atomic => "P4",
+            Promise::Retries => "P5",
             Promise::Committed => "P6",
+            Promise::Ownership => "groups",
+            Promise::ExactlyOnce => "exactly once",
         };
         write!(f, "{promise}: {}", self.evidence)
     }
@@ -48,6 +64,15 @@ pub(crate) fn check(history: &History) -> Vec<Breach> {
     shown_is_final(history, &mut breaches);
     reads_see_what_was_acknowledged(history, &mut breaches);
     high_watermarks_never_go_back(history, &mut breaches);
+    guarantees::acknowledged_is_somewhere(history, &mut breaches);
+    guarantees::units_are_whole(history, &mut breaches);
+    guarantees::units_appear_at_once(history, &mut breaches);
+    guarantees::conditions_hold(history, &mut breaches);
+    guarantees::repeats_get_the_first_answer(history, &mut breaches);
+    guarantees::producers_stay_known(history, &mut breaches);
+    guarantees::sequences_are_kept(history, &mut breaches);
+    guarantees::one_owner_at_a_time(history, &mut breaches);
+    guarantees::counts_are_exact(history, &mut breaches);
     breaches.sort_by_key(|breach| breach.promise);
     breaches
 }
@@ -65,15 +90,21 @@ fn offsets_are_dense(history: &History, breaches: &mut Vec<Breach>) {
     }
 }
 
-/// P2: every value was sent once, and no client repeats a send, so it stands at one place of the log at most.
+/// Every value belongs to one unit, so it stands at one place of the log at most: by P2 where nobody repeats a send, by P5
+/// where repeats can be told. Outputs are counted elsewhere.
 fn values_stand_once(history: &History, breaches: &mut Vec<Breach>) {
     let mut places: BTreeMap<Value, (Partition, u64)> = BTreeMap::new();
+    let with_identity = history.appends.iter().filter(|append| append.identity.is_some());
+    let told: BTreeSet<Value> =
+        with_identity.flat_map(|append| append.parts.values().flatten()).copied().collect();
     for (partition, records) in &history.finally {
-        for (offset, value) in records {
+        let values = records.iter().filter(|(_, value)| Output::read(*partition, *value).is_none());
+        for (offset, value) in values {
             if let Some((other, before)) = places.insert(*value, (*partition, *offset)) {
                 let evidence =
                     format!("value {value:x} stands at {other}/{before} and again at {partition}/{offset}");
-                breaches.push(Breach { promise: Promise::Offsets, evidence });
+                let promise = if told.contains(value) { Promise::Retries } else { Promise::Offsets };
+                breaches.push(Breach { promise, evidence });
             }
         }
     }
@@ -81,12 +112,12 @@ fn values_stand_once(history: &History, breaches: &mut Vec<Breach>) {
 
 /// P1 and P2: what was acknowledged at an offset is there, in the order in which it was sent.
 fn acknowledged_is_durable(history: &History, breaches: &mut Vec<Breach>) {
-    for (append, base_offset) in acknowledged(history) {
-        let log = log(history, append.partition);
-        for (offset, value) in (base_offset..).zip(&append.values) {
+    for (partition, base_offset, values) in history.appends.iter().flat_map(acknowledged) {
+        let log = log(history, partition);
+        for (offset, value) in (base_offset..).zip(values) {
             let found = at(log, offset);
             if found != Some(*value) {
-                let place = format!("{}/{offset}", append.partition);
+                let place = format!("{partition}/{offset}");
                 let evidence = format!("{value:x} was acknowledged at {place}, which holds {found:x?}");
                 breaches.push(Breach { promise: Promise::Durable, evidence });
                 break;
@@ -98,10 +129,12 @@ fn acknowledged_is_durable(history: &History, breaches: &mut Vec<Breach>) {
 /// P6: a definite refusal means that nothing of the append is in the log, now or later.
 fn refused_is_absent(history: &History, breaches: &mut Vec<Breach>) {
     for append in history.appends.iter().filter(|append| append.outcome == AppendOutcome::Refused) {
-        let log = log(history, append.partition);
-        if let Some((offset, value)) = log.iter().find(|(_, value)| append.values.contains(value)) {
-            let evidence = format!("{value:x} was refused and stands at {}/{offset}", append.partition);
-            breaches.push(Breach { promise: Promise::Committed, evidence });
+        for (partition, values) in &append.parts {
+            let found = log(history, *partition).iter().find(|(_, value)| values.contains(value));
+            if let Some((offset, value)) = found {
+                let evidence = format!("{value:x} was refused and stands at {partition}/{offset}");
+                breaches.push(Breach { promise: Promise::Committed, evidence });
+            }
         }
     }
 }
@@ -130,8 +163,11 @@ fn shown_is_final(history: &History, breaches: &mut Vec<Breach>) {
 
 /// P3: a fetch that starts after an append was acknowledged knows of it: its high watermark lies behind the append.
 fn reads_see_what_was_acknowledged(history: &History, breaches: &mut Vec<Breach>) {
-    let ends = acknowledged(history).map(|(append, base)| {
-        (append.partition, append.ended, base.saturating_add(append.values.len() as u64))
+    let ends = history.appends.iter().flat_map(|append| {
+        let parts = acknowledged(append);
+        parts.map(|(partition, base, values)| {
+            (partition, append.ended, base.saturating_add(values.len() as u64))
+        })
     });
     let known = highest_by_time(ends);
     for fetch in &history.fetches {
@@ -156,11 +192,15 @@ fn high_watermarks_never_go_back(history: &History, breaches: &mut Vec<Breach>) 
     }
 }
 
-fn acknowledged(history: &History) -> impl Iterator<Item = (&Append, u64)> {
-    history.appends.iter().filter_map(|append| match append.outcome {
-        AppendOutcome::Acknowledged { base_offset } => Some((append, base_offset)),
+/// The parts of a unit whose offsets were told.
+fn acknowledged(append: &Append) -> impl Iterator<Item = (Partition, u64, &Vec<Value>)> {
+    let told = match &append.outcome {
+        AppendOutcome::Acknowledged { base_offsets } => Some(base_offsets),
         AppendOutcome::Refused | AppendOutcome::Unknown => None,
-    })
+    };
+    told.into_iter()
+        .flatten()
+        .filter_map(|(partition, base)| Some((*partition, *base, append.parts.get(partition)?)))
 }
 
 fn log(history: &History, partition: Partition) -> &[(u64, Value)] {
@@ -202,59 +242,4 @@ fn describe(fetch: &Fetch) -> String {
     format!(
         "a fetch of {partition}/{from} from {started:?} to {ended:?} showed the high watermark {high_watermark}"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    //! Goal: the checker accepts a right history and names the promise that each wrong one breaks.
-    use super::*;
-
-    fn right() -> History {
-        let second = Duration::from_secs;
-        let acknowledged = |values: &[Value], base_offset, ended| Append {
-            partition: 0,
-            values: values.to_vec(),
-            outcome: AppendOutcome::Acknowledged { base_offset },
-            ended,
-        };
-        let refused =
-            Append { partition: 0, values: vec![9], outcome: AppendOutcome::Refused, ended: second(1) };
-        let fetch = |from, started, high_watermark, records: &[(u64, Value)]| Fetch {
-            partition: 0,
-            from,
-            started: second(started),
-            ended: second(started + 1),
-            high_watermark,
-            next_offset: from + records.len() as u64,
-            records: records.to_vec(),
-        };
-        History {
-            appends: vec![acknowledged(&[1, 2], 0, second(2)), acknowledged(&[3], 2, second(5)), refused],
-            fetches: vec![fetch(0, 3, 2, &[(0, 1), (1, 2)]), fetch(2, 6, 3, &[(2, 3)])],
-            finally: [(0, vec![(0, 1), (1, 2), (2, 3)])].into(),
-        }
-    }
-
-    fn broken(change: impl FnOnce(&mut History)) -> Vec<Promise> {
-        let mut history = right();
-        change(&mut history);
-        let mut promises: Vec<_> = check(&history).into_iter().map(|breach| breach.promise).collect();
-        promises.dedup();
-        promises
-    }
-
-    #[test]
-    fn each_wrong_history_breaks_its_promise() {
-        use Promise::{Committed, Durable, Linearizable, Offsets};
-        assert_eq!(broken(|_| ()), []);
-        assert_eq!(broken(|history| history.finally.get_mut(&0).unwrap().truncate(2)), [Durable, Committed]);
-        assert_eq!(broken(|history| history.finally.get_mut(&0).unwrap().push((4, 4))), [Offsets]);
-        assert_eq!(broken(|history| history.finally.get_mut(&0).unwrap().push((3, 2))), [Offsets]);
-        assert_eq!(broken(|history| history.finally.get_mut(&0).unwrap().push((3, 9))), [Committed]);
-        assert_eq!(broken(|history| history.appends[0].values.swap(0, 1)), [Durable]);
-        assert_eq!(broken(|history| history.fetches[0].records[1].1 = 7), [Committed]);
-        assert_eq!(broken(|history| history.fetches[0].records[1].0 = 2), [Offsets]);
-        assert_eq!(broken(|history| history.fetches[1].high_watermark = 2), [Linearizable]);
-        assert_eq!(broken(|history| history.fetches[1].high_watermark = 1), [Linearizable]);
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use carnax::{Client, Connection, Connector, FetchRequest, Offset, PartitionIndex, RequestError};
 use carnax_core::error_code::SideEffects;
+use carnax_core::http::AppendResponse;
 use carnax_core::record::{Batch, BatchBuilder, Compression, NewRecord};
 use carnax_core::time::Timestamp;
 use carnax_platform::entropy::Entropy;
@@ -15,10 +16,10 @@ use futures::future::BoxFuture;
 
 use crate::history::{Append, AppendOutcome, Fetch, Partition, Recorder, Value};
 use crate::hosts::Ended;
-use crate::scenario::{FAULTS, FRONTENDS, HEALING, PARTITIONS};
+use crate::scenario::{
+    FAULTS, FRONTENDS, HEALING, INPUT, PARTITIONS, PARTITIONS_OF_ALL, TOPICS, partitions_written, place,
+};
 use crate::world::{SeededEntropy, SimulatedNetwork, SplitMix, now};
-
-const TOPIC: &str = "simulated";
 
 #[derive(Debug)]
 struct SimulatedConnector;
@@ -46,12 +47,14 @@ fn client(frontends: &[&str], seed: u64) -> Result<Client, carnax::BuildError> {
         .build()
 }
 
-/// Creates the topic, however long the cluster takes to form.
-pub(crate) async fn create_topic(seed: u64) -> Ended {
+/// Creates the topics, however long the cluster takes to form.
+pub(crate) async fn create_topics(seed: u64) -> Ended {
     let client = client(&FRONTENDS, seed)?;
-    while let Err(error) = client.admin().create_topic(TOPIC, PARTITIONS, &[]).await {
-        tracing::debug!(%error, "topic is not there yet");
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    for (topic, partitions) in TOPICS {
+        while let Err(error) = client.admin().create_topic(topic, partitions, &[]).await {
+            tracing::debug!(%error, "topic is not there yet");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
     Ok(())
 }
@@ -60,15 +63,15 @@ pub(crate) async fn create_topic(seed: u64) -> Ended {
 pub(crate) async fn write(seed: u64, recorder: Recorder) -> Ended {
     let mut random = SplitMix(seed);
     let clients = [client(&FRONTENDS[..1], seed)?, client(&FRONTENDS[1..], seed)?];
-    create_topic(seed).await?;
+    create_topics(seed).await?;
     while now() < FAULTS {
         let partition = u32::try_from(random.below(u64::from(PARTITIONS)))?;
         let values: Vec<Value> = (0..=random.below(3)).map(|_| random.next()).collect();
         let chosen = usize::from(random.chance(500));
         let batch = encode(&values)?;
-        let sent = clients[chosen].raw().append(TOPIC, PartitionIndex(partition), batch).await;
-        let outcome = outcome(sent);
-        recorder.lock().appends.push(Append { partition, values, outcome, ended: now() });
+        let sent = clients[chosen].raw().append(INPUT, PartitionIndex(partition), batch).await;
+        let (parts, outcome) = ([(partition, values)].into(), outcome(partition, sent));
+        recorder.lock().appends.push(Append { parts, outcome, ended: now(), ..Append::default() });
         tokio::time::sleep(random.between(Duration::ZERO, Duration::from_millis(120))).await;
     }
     Ok(())
@@ -78,10 +81,10 @@ pub(crate) async fn write(seed: u64, recorder: Recorder) -> Ended {
 pub(crate) async fn read(seed: u64, recorder: Recorder) -> Ended {
     let mut random = SplitMix(seed);
     let clients = [client(&FRONTENDS[..1], seed)?, client(&FRONTENDS[1..], seed)?];
-    create_topic(seed).await?;
-    let mut ends = vec![0_u64; usize::try_from(PARTITIONS)?];
+    create_topics(seed).await?;
+    let mut ends = vec![0_u64; usize::try_from(partitions_written())?];
     while now() < FAULTS {
-        let partition = u32::try_from(random.below(u64::from(PARTITIONS)))?;
+        let partition = u32::try_from(random.below(u64::from(partitions_written())))?;
         let end = &mut ends[usize::try_from(partition)?];
         let from = if random.chance(700) { *end } else { random.below(*end + 1) };
         let wait = Duration::from_millis(if random.chance(300) { random.below(2_000) } else { 0 });
@@ -99,7 +102,7 @@ pub(crate) async fn read(seed: u64, recorder: Recorder) -> Ended {
 pub(crate) async fn read_all(seed: u64, recorder: Recorder) -> Ended {
     tokio::time::sleep(FAULTS + Duration::from_secs(20)).await;
     let client = client(&FRONTENDS, seed)?;
-    for partition in 0..PARTITIONS {
+    for partition in 0..PARTITIONS_OF_ALL {
         let mut records: Vec<(u64, Value)> = Vec::new();
         let mut from = 0;
         loop {
@@ -122,13 +125,15 @@ pub(crate) async fn read_all(seed: u64, recorder: Recorder) -> Ended {
         }
         recorder.lock().finally.insert(partition, records);
     }
-    Ok(())
+    crate::members::read_committed(seed, &recorder).await
 }
 
-fn outcome(sent: Result<carnax_core::http::AppendResponse, RequestError>) -> AppendOutcome {
+fn outcome(partition: Partition, sent: Result<AppendResponse, RequestError>) -> AppendOutcome {
     match sent {
         Ok(response) => match response.results.as_slice() {
-            [result] => AppendOutcome::Acknowledged { base_offset: result.base_offset.0 },
+            [result] => {
+                AppendOutcome::Acknowledged { base_offsets: [(partition, result.base_offset.0)].into() }
+            }
             _ => AppendOutcome::Unknown,
         },
         Err(error) if error.side_effects() == SideEffects::None => AppendOutcome::Refused,
@@ -143,8 +148,9 @@ async fn fetch(
     wait: Duration,
 ) -> Result<Fetch, RequestError> {
     let started = now();
-    let request = FetchRequest { wait, ..FetchRequest::new(PartitionIndex(partition), Offset(from)) };
-    let answer = client.raw().fetch(TOPIC, &request).await?;
+    let (topic, index) = place(partition);
+    let request = FetchRequest { wait, ..FetchRequest::new(index, Offset(from)) };
+    let answer = client.raw().fetch(topic, &request).await?;
     let records = decode(answer.batches).into_iter().filter(|(offset, _)| *offset >= from).collect();
     Ok(Fetch {
         partition,

@@ -6,26 +6,60 @@ use std::time::Duration;
 
 /// The value of a record: drawn once, so that every value names the one append that sent it.
 pub(crate) type Value = u64;
-/// Partition of the one topic of a simulation.
+/// A partition, counted over all topics of a simulation.
 pub(crate) type Partition = u32;
 
-/// One append, from one client, to one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One append unit of one client, however often it was sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Append {
-    pub(crate) partition: Partition,
-    /// In the order in which they were sent.
-    pub(crate) values: Vec<Value>,
+    /// For each partition, in the order in which they were sent.
+    pub(crate) parts: BTreeMap<Partition, Vec<Value>>,
+    /// That the next offset of a partition is this one.
+    pub(crate) condition: Option<(Partition, u64)>,
+    /// By what repeats are told.
+    pub(crate) identity: Option<Identity>,
+    /// Each sending of a unit that may be repeated.
+    pub(crate) attempts: Vec<Attempt>,
     pub(crate) outcome: AppendOutcome,
+    /// When the outcome was known.
     pub(crate) ended: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum AppendOutcome {
-    /// Acknowledged: the first value has this offset, the others follow.
-    Acknowledged { base_offset: u64 },
-    /// Refused with `side_effects: none`.
+    /// Acknowledged: the first value of each part has this offset, the others follow. A repeat may be answered without.
+    Acknowledged { base_offsets: BTreeMap<Partition, u64> },
+    /// Refused with `side_effects: none`, each time.
     Refused,
     /// Anything else.
+    #[default]
+    Unknown,
+}
+
+/// By what repeats of a unit are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Identity {
+    Sequence { producer: String, epoch: u32, sequence: u128 },
+    Key(String),
+}
+
+/// One sending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) started: Duration,
+    pub(crate) ended: Duration,
+    pub(crate) answer: Answer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is stored; the offsets are empty if they are not kept any more.
+    Stored {
+        duplicate: bool,
+        base_offsets: BTreeMap<Partition, u64>,
+    },
+    /// It was not stored by this sending, with the code that says why.
+    Refused(String),
     Unknown,
 }
 
@@ -42,13 +76,64 @@ pub(crate) struct Fetch {
     pub(crate) records: Vec<(u64, Value)>,
 }
 
+/// Which member held a partition, and which time that was: every tenure has a number of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) partition: Partition,
+    pub(crate) tenure: u64,
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+}
+
+/// An output or a commit in the name of a tenure was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Act {
+    pub(crate) partition: Partition,
+    pub(crate) tenure: u64,
+    pub(crate) sent: Duration,
+    pub(crate) answered: Duration,
+}
+
 /// Everything that happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct History {
     pub(crate) appends: Vec<Append>,
     pub(crate) fetches: Vec<Fetch>,
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) acts: Vec<Act>,
     /// What each partition held in the end, when all faults were healed: offset and value in the order of reading.
     pub(crate) finally: BTreeMap<Partition, Vec<(u64, Value)>>,
+    /// Up to where the input of each partition of outputs was committed in the end.
+    pub(crate) handled: BTreeMap<Partition, u64>,
+    /// Tenures so far.
+    pub(crate) tenures: u64,
+}
+
+/// An output says which part of its input it stands for: `from .. to`, of a partition of outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) partition: Partition,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl Output {
+    const BITS: u32 = 24;
+    /// Tells outputs from values that were drawn.
+    const MARK: u64 = 0xcafe << 48;
+
+    /// As a value: the same output, written twice, has the same value.
+    pub(crate) fn value(self) -> Value {
+        let mixed = (self.from << Self::BITS) | self.to;
+        Self::MARK ^ (u64::from(self.partition) << (2 * Self::BITS)) ^ mixed
+    }
+
+    /// Reads it from its value, in its partition.
+    pub(crate) fn read(partition: Partition, value: Value) -> Option<Self> {
+        let mask = (1 << Self::BITS) - 1;
+        let output = Self { partition, from: (value >> Self::BITS) & mask, to: value & mask };
+        (output.value() == value).then_some(output)
+    }
 }
 
 /// A history that several clients write.

@@ -23,12 +23,14 @@ pub(crate) struct NodeHost {
     pub(crate) disk: MemoryNodeDisk,
     pub(crate) clock: SimulatedClock,
     pub(crate) entropy: Arc<SeededEntropy>,
+    snapshot_log_bytes: u64,
 }
 
 impl NodeHost {
-    pub(crate) fn new(name: &'static str, seed: u64) -> Self {
+    pub(crate) fn new(name: &'static str, seed: u64, scenario: &Scenario) -> Self {
         let entropy = Arc::new(SeededEntropy::new(seed));
-        Self { name, disk: MemoryNodeDisk::default(), clock: SimulatedClock::default(), entropy }
+        let (disk, clock) = (MemoryNodeDisk::default(), SimulatedClock::default());
+        Self { name, disk, clock, entropy, snapshot_log_bytes: scenario.snapshot_log_bytes }
     }
 
     /// One life of the node.
@@ -44,6 +46,7 @@ impl NodeHost {
             s3_path_style: false,
             heartbeat: Duration::from_millis(200),
             election: Duration::from_millis(1_000),
+            snapshot_log_bytes: self.snapshot_log_bytes,
         };
         let components = carnax_metadata_node::Components {
             clock: Arc::new(self.clock),

@@ -2,7 +2,8 @@
 //! simulated network, with simulated clocks, disks that lose what was not fsynced, and a bucket that fails in every way.
 //!
 //! ```text
-//! writer ×3 ─┐                       ┌─ node ×3 (real Raft, log in memory that loses un-fsynced data)
+//! writer ×3, producer ≤ 2, member ≤ 3,
+//! loner ≤ 2 ─┐                        ┌─ node ×3 (real Raft, log in memory that loses un-fsynced data)
 //! reader ×2 ─┼─ frontend ×2 (real) ──┤
 //! reader of all, in the end ─┘       └─ bucket (memory behind faults)
 //! ```
@@ -15,8 +16,11 @@ mod checker;
 mod clients;
 mod history;
 mod hosts;
+mod http;
+mod members;
+mod producers;
 mod run;
 mod scenario;
 mod world;
 
-pub use run::{Verdict, run};
+pub use run::{Bug, Verdict, run};

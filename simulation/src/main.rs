@@ -4,7 +4,9 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use carnax_frontend::deliberate_bugs::DeliberateBug;
+use carnax_frontend::deliberate_bugs::DeliberateBug as InFrontend;
+use carnax_metadata_state::deliberate_bugs::DeliberateBug as InState;
+use carnax_simulation::Bug as Made;
 use clap::{Parser, ValueEnum};
 
 /// The whole of Carnax in one process, from one seed, under faults, with a checker for its promises.
@@ -37,14 +39,22 @@ enum Bug {
     AcknowledgeBeforeCommit,
     AnswerFromOldPlan,
     TakeUnknownForFailure,
+    ForgetDuplicates,
+    SkipFromCheck,
+    GiveBeforeRelease,
+    FollowAnyClock,
 }
 
-impl From<Bug> for DeliberateBug {
+impl From<Bug> for Made {
     fn from(bug: Bug) -> Self {
         match bug {
-            Bug::AcknowledgeBeforeCommit => Self::AcknowledgeBeforeCommit,
-            Bug::AnswerFromOldPlan => Self::AnswerFromOldPlan,
-            Bug::TakeUnknownForFailure => Self::TakeUnknownForFailure,
+            Bug::AcknowledgeBeforeCommit => Self::Frontend(InFrontend::AcknowledgeBeforeCommit),
+            Bug::AnswerFromOldPlan => Self::Frontend(InFrontend::AnswerFromOldPlan),
+            Bug::TakeUnknownForFailure => Self::Frontend(InFrontend::TakeUnknownForFailure),
+            Bug::ForgetDuplicates => Self::State(InState::ForgetDuplicates),
+            Bug::SkipFromCheck => Self::State(InState::SkipFromCheck),
+            Bug::GiveBeforeRelease => Self::State(InState::GiveBeforeRelease),
+            Bug::FollowAnyClock => Self::State(InState::FollowAnyClock),
         }
     }
 }
@@ -61,7 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn run_one(seed: u64, bug: Option<Bug>) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CARNAX_LOG").unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
-    let verdict = carnax_simulation::run(seed, bug.map(DeliberateBug::from))?;
+    let verdict = carnax_simulation::run(seed, bug.map(Made::from))?;
     println!("{}", verdict.scenario);
     println!("{}", verdict.summary);
     for breach in verdict.breaches.iter().take(20) {

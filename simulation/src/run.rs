@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_frontend::deliberate_bugs::DeliberateBug;
+use carnax_metadata_state::deliberate_bugs;
 use carnax_object_store::{FaultRates, FaultStore, MemoryStore};
 use turmoil::Sim;
 
@@ -12,7 +13,11 @@ use crate::checker::{self, Breach};
 use crate::clients;
 use crate::history::{AppendOutcome, History, Recorder};
 use crate::hosts::{FrontendHost, NodeHost};
-use crate::scenario::{FAULTS, FRONTENDS, Fault, HEALING, NODES, READERS, Scenario, WRITERS};
+use crate::members;
+use crate::producers;
+use crate::scenario::{
+    FAULTS, FRONTENDS, Fault, HEALING, LONERS, MEMBERS, NODES, PRODUCERS, READERS, Scenario, WRITERS,
+};
 use crate::world::{SeededEntropy, SplitMix};
 
 /// What came of a seed.
@@ -26,11 +31,28 @@ pub struct Verdict {
     pub breaches: Vec<String>,
 }
 
+/// A mistake that is made on purpose.
+#[derive(Debug, Clone, Copy)]
+pub enum Bug {
+    /// In the frontends.
+    Frontend(DeliberateBug),
+    /// In the metadata nodes.
+    State(deliberate_bugs::DeliberateBug),
+}
+
 /// Runs one seed. At most once in a process: openraft's randomness is seeded for the process.
 ///
 /// # Errors
 /// If a simulation ran in this process before.
-pub fn run(seed: u64, bug: Option<DeliberateBug>) -> anyhow::Result<Verdict> {
+pub fn run(seed: u64, bug: Option<Bug>) -> anyhow::Result<Verdict> {
+    let bug = match bug {
+        Some(Bug::Frontend(bug)) => Some(bug),
+        Some(Bug::State(bug)) => {
+            deliberate_bugs::make(bug);
+            None
+        }
+        None => None,
+    };
     let scenario = Scenario::draw(seed);
     let elections = carnax_metadata_raft::seed_elections(Arc::new(SeededEntropy::new(seed)));
     elections.map_err(|_| anyhow::anyhow!("one simulation a process"))?;
@@ -104,8 +126,10 @@ impl World<'_> {
             let objects = Arc::clone(&kept);
             async move { Ok(bucket::run(objects).await?) }
         });
-        let nodes: Vec<NodeHost> =
-            (1..).zip(NODES).map(|(number, name)| NodeHost::new(name, seed.wrapping_add(number))).collect();
+        let nodes: Vec<NodeHost> = (1..)
+            .zip(NODES)
+            .map(|(number, name)| NodeHost::new(name, seed.wrapping_add(number), scenario))
+            .collect();
         for node in nodes.clone() {
             sim.host(node.name, move || node.clone().run());
         }
@@ -120,6 +144,15 @@ impl World<'_> {
         }
         for name in READERS {
             sim.client(name, clients::read(client_seeds.next(), recorder.clone()));
+        }
+        for name in PRODUCERS.into_iter().take(scenario.producers) {
+            sim.client(name, producers::produce(name, client_seeds.next(), recorder.clone()));
+        }
+        for name in MEMBERS.into_iter().take(scenario.members) {
+            sim.client(name, members::belong(name, client_seeds.next(), recorder.clone()));
+        }
+        for name in LONERS.into_iter().take(scenario.loners) {
+            sim.client(name, members::go_alone(client_seeds.next(), recorder.clone()));
         }
         sim.client("final-reader", clients::read_all(client_seeds.next(), recorder.clone()));
         Self { scenario: scenario.clone(), sim, nodes, objects, recorder, faults: FaultCounts::default() }
@@ -219,12 +252,16 @@ fn summarize(history: &History) -> String {
     let acknowledged = count(|outcome| matches!(outcome, AppendOutcome::Acknowledged { .. }));
     let refused = count(|outcome| *outcome == AppendOutcome::Refused);
     let unknown = count(|outcome| *outcome == AppendOutcome::Unknown);
+    let attempts = history.appends.iter().map(|append| append.attempts.len().saturating_sub(1));
+    let repeats: usize = attempts.sum();
     let records: usize = history.finally.values().map(Vec::len).sum();
     // Everything that happened, as one number: two runs of one seed must agree on it.
     let digest = crc32c::crc32c(format!("{history:?}").as_bytes());
     format!(
-        "{acknowledged} appends acknowledged, {refused} refused, {unknown} unknown; {} fetches; {records} records in \
-         the end; digest {digest:08x}",
-        history.fetches.len()
+        "{acknowledged} appends acknowledged, {refused} refused, {unknown} unknown, {repeats} repeats; {} fetches; {} tenures \
+         with {} acts; {records} records in the end; digest {digest:08x}",
+        history.fetches.len(),
+        history.holds.len(),
+        history.acts.len()
     )
 }

@@ -4,21 +4,60 @@
 use std::fmt;
 use std::time::Duration;
 
+use carnax_core::id::PartitionIndex;
 use carnax_object_store::FaultRates;
 
+use crate::history::Partition;
 use crate::world::SplitMix;
 
 /// How long the faults go on.
 pub(crate) const FAULTS: Duration = Duration::from_secs(40);
 /// How long a healed cluster may take to serve again, and the readers to read everything.
 pub(crate) const HEALING: Duration = Duration::from_secs(120);
-/// Partitions of the one topic.
-pub(crate) const PARTITIONS: u32 = 3;
+/// The topic that everybody writes to, and that groups read.
+pub(crate) const INPUT: &str = TOPICS[0].0;
+/// Partitions of that topic.
+pub(crate) const PARTITIONS: u32 = TOPICS[0].1;
+/// All topics: one that all write to, one more for units over several topics, and one for outputs: for each partition of
+/// the input, one of the members of a group, and one of those who go alone.
+pub(crate) const TOPICS: [(&str, u32); 3] = [("simulated", 3), ("aside", 2), ("handled", 6)];
+/// The first partition of outputs.
+pub(crate) const HANDLED: Partition = TOPICS[0].1 + TOPICS[1].1;
+/// Partitions of all topics.
+pub(crate) const PARTITIONS_OF_ALL: u32 = HANDLED + TOPICS[2].1;
 
 pub(crate) const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 pub(crate) const FRONTENDS: [&str; 2] = ["frontend-1", "frontend-2"];
 pub(crate) const WRITERS: [&str; 3] = ["writer-1", "writer-2", "writer-3"];
 pub(crate) const READERS: [&str; 2] = ["reader-1", "reader-2"];
+pub(crate) const PRODUCERS: [&str; 2] = ["producer-1", "producer-2"];
+pub(crate) const MEMBERS: [&str; 3] = ["member-1", "member-2", "member-3"];
+pub(crate) const LONERS: [&str; 2] = ["loner-1", "loner-2"];
+
+/// How far a clock leaps that is altogether wrong: longer than anything is remembered.
+const LEAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The topic and the index of a partition.
+pub(crate) fn place(partition: Partition) -> (&'static str, PartitionIndex) {
+    let mut first = 0;
+    for (topic, count) in TOPICS {
+        if partition < first + count {
+            return (topic, PartitionIndex(partition - first));
+        }
+        first += count;
+    }
+    unreachable!("there are {first} partitions, and {partition} is none of them")
+}
+
+/// The partition of a topic and an index.
+pub(crate) fn partition_of(topic: &str, index: PartitionIndex) -> Option<Partition> {
+    (0..PARTITIONS_OF_ALL).find(|partition| place(*partition) == (topic, index))
+}
+
+/// Partitions that anybody may write to; the others take outputs only.
+pub(crate) const fn partitions_written() -> u32 {
+    HANDLED
+}
 
 /// What a seed brings.
 #[derive(Debug, Clone)]
@@ -35,6 +74,16 @@ pub(crate) struct Scenario {
     pub(crate) fsync_max: u64,
     pub(crate) store: FaultRates,
     pub(crate) linger: Duration,
+    /// Clients that send again, with producer ids and keys.
+    pub(crate) producers: usize,
+    /// Members of a group.
+    pub(crate) members: usize,
+    /// Those that read and write in one unit without being members.
+    pub(crate) loners: usize,
+    /// The node whose clock may leap by a month: never more than one.
+    pub(crate) leaps: Option<usize>,
+    /// After so many bytes of log a node writes a snapshot.
+    pub(crate) snapshot_log_bytes: u64,
 }
 
 /// Something that the driver does at a moment.
@@ -61,7 +110,7 @@ impl Scenario {
             after_per_mille: rate(often(400, 40)),
             delay_max: Duration::from_millis(often(600, 300)),
         };
-        Self {
+        let mut scenario = Self {
             seed,
             latency_max: 2 + often(500, 120),
             partitions: often(600, 2) == 1,
@@ -71,7 +120,18 @@ impl Scenario {
             fsync_max: often(400, 40),
             store,
             linger: Duration::from_millis(often(500, 50)),
-        }
+            producers: 0,
+            members: 0,
+            loners: 0,
+            leaps: None,
+            snapshot_log_bytes: 0,
+        };
+        scenario.producers = index(&mut random, PRODUCERS.len() + 1);
+        scenario.members = if random.chance(600) { MEMBERS.len() } else { 0 };
+        scenario.loners = if random.chance(400) { LONERS.len() } else { 0 };
+        scenario.leaps = random.chance(400).then(|| index(&mut random, NODES.len()));
+        scenario.snapshot_log_bytes = 20_000 + random.below(200_000);
+        scenario
     }
 
     /// Draws what happens next and how long to wait before it.
@@ -88,6 +148,10 @@ impl Scenario {
                 frontend: index(random, FRONTENDS.len()),
                 down: random.between(Duration::from_millis(50), Duration::from_secs(5)),
             }),
+            8 if self.leaps.is_some() && random.chance(500) => {
+                let millis = i64::try_from(LEAP.as_millis()).unwrap_or(i64::MAX);
+                self.leaps.map(|node| Fault::StepClock { node, millis })
+            }
             8 if self.clock_steps => {
                 let seconds = i64::try_from(random.below(7_200)).unwrap_or(0) - 3_600;
                 Some(Fault::StepClock { node: index(random, NODES.len()), millis: seconds * 1_000 })
@@ -112,13 +176,17 @@ impl fmt::Display for Scenario {
             frontend_crashes,
             clock_steps,
             fsync_max,
+            producers,
+            members,
+            loners,
             ..
         } = self;
         write!(
             f,
             "seed {seed}: latency ≤ {latency_max} ms, partitions {partitions}, node crashes {node_crashes}, frontend \
-             crashes {frontend_crashes}, clock steps {clock_steps}, fsync ≤ {fsync_max} ms, store {:?}, linger {:?}",
-            self.store, self.linger
+             crashes {frontend_crashes}, clock steps {clock_steps}, leaps of {:?}, fsync ≤ {fsync_max} ms, store {:?}, linger \
+             {:?}; {producers} producers, {members} members, {loners} loners",
+            self.leaps, self.store, self.linger
         )
     }
 }
