@@ -395,3 +395,48 @@ async fn an_envelope_of_batches_goes_to_a_thousand_partitions_and_no_further() {
     assert_eq!(frontend.call("POST", APPEND, &[], all).await.problem("too_large")["limit"], 256 * 1024);
     frontend.stop().await;
 }
+
+#[tokio::test]
+async fn group_offsets_move_with_the_records_or_neither_does() {
+    let frontend = start().await;
+    let other = second(&frontend).await;
+    frontend.create("t", 1).await;
+    frontend.create("out", 1).await;
+    for value in ["a", "b"] {
+        frontend.append("t", value).await.unwrap();
+    }
+    let step = |from: Value, to: u64, who: Value| {
+        let mut group =
+            json!({"group": "g", "offsets": [{"topic": "t", "partition": 0, "from": from, "to": to}]});
+        who.as_object().unwrap().iter().for_each(|(name, value)| group[name] = value.clone());
+        json!({"records": [{"topic": "out", "partition": 0, "value": to.to_string()}], "group": group})
+            .to_string()
+    };
+    let nobody = || json!({});
+    done(&frontend.call("POST", APPEND, &[], step(Value::Null, 1, nobody())).await, false);
+    let again = other.call("POST", APPEND, &[], step(Value::Null, 1, nobody())).await;
+    let problem = again.problem("condition_failed");
+    assert_eq!((&problem["expected"], &problem["actual"]), (&"none".into(), &"1".into()));
+    let far = frontend.call("POST", APPEND, &[], step(json!(1), 3, nobody())).await;
+    far.problem("offset_above_high_watermark");
+
+    let joined =
+        other.call("POST", "/v1/groups/g/members", &[], "{\"member\":\"m\",\"topics\":[\"t\"]}").await.json();
+    let epoch = joined["epoch"].clone();
+    let member = |member: &str, epoch: Value| json!({"member": member, "epoch": epoch});
+    for (who, code) in [
+        (nobody(), "not_owner"),
+        (member("n", epoch.clone()), "unknown_member"),
+        (member("m", json!(0)), "fenced"),
+    ] {
+        frontend.call("POST", APPEND, &[], step(json!(1), 2, who)).await.problem(code);
+    }
+    let key = [("idempotency-key", "step-2")];
+    let good = step(json!(1), 2, member("m", epoch));
+    let first = done(&frontend.call("POST", APPEND, &key, good.clone()).await, false);
+    assert_eq!(done(&other.call("POST", APPEND, &key, good).await, true), first, "a repeat asks for nothing");
+    assert_eq!(other.values("out").await, ["1", "2"]);
+    assert_eq!(other.get("/v1/groups/g/offsets").await.json()["offsets"][0]["offset"], 2);
+    frontend.stop().await;
+    other.stop().await;
+}
