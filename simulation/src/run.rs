@@ -16,7 +16,8 @@ use crate::hosts::{FrontendHost, NodeHost};
 use crate::members;
 use crate::producers;
 use crate::scenario::{
-    FAULTS, FRONTENDS, Fault, HEALING, LONERS, MEMBERS, NODES, PRODUCERS, READERS, Scenario, WRITERS,
+    BETWEEN_LEAPS, FAULTS, FRONTENDS, Fault, HEALING, LEAP, LONERS, MEMBERS, NODES, PRODUCERS, READERS,
+    Scenario, WRITERS,
 };
 use crate::world::{SeededEntropy, SplitMix};
 
@@ -30,6 +31,9 @@ pub struct Verdict {
     /// Promises that were broken, and whatever else went wrong.
     pub breaches: Vec<String>,
 }
+
+/// Breaches of one promise that are told: the others say the same again.
+const BREACHES_SHOWN: usize = 5;
 
 /// A mistake that is made on purpose.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +63,10 @@ pub fn run(seed: u64, bug: Option<Bug>) -> anyhow::Result<Verdict> {
     let mut world = World::new(&scenario, bug);
     let ended = world.run();
     let history = world.recorder.lock().clone();
-    let mut breaches: Vec<String> = checker::check(&history).iter().map(Breach::to_string).collect();
+    let found = checker::check(&history);
+    let of_each = found.chunk_by(|one, next| one.promise == next.promise);
+    let shown = of_each.flat_map(|breaches| breaches.iter().take(BREACHES_SHOWN));
+    let mut breaches: Vec<String> = shown.map(Breach::to_string).collect();
     breaches.extend(ended.err().map(|error| format!("the simulation did not end: {error}")));
     let summary = format!("{}; {}", summarize(&history), world.faults);
     Ok(Verdict { scenario: scenario.to_string(), summary, breaches })
@@ -72,6 +79,8 @@ struct World<'a> {
     objects: Objects,
     recorder: Recorder,
     faults: FaultCounts,
+    /// When a clock may leap again.
+    leap_from: Duration,
 }
 
 /// How many faults of each kind were brought.
@@ -81,16 +90,17 @@ struct FaultCounts {
     node_crashes: u32,
     frontend_crashes: u32,
     clock_steps: u32,
+    clock_leaps: u32,
     slow_fsyncs: u32,
 }
 
 impl std::fmt::Display for FaultCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { partitions, node_crashes, frontend_crashes, clock_steps, slow_fsyncs } = self;
+        let Self { partitions, node_crashes, frontend_crashes, clock_steps, clock_leaps, slow_fsyncs } = self;
         write!(
             f,
             "{partitions} partitions, {node_crashes} node crashes, {frontend_crashes} frontend crashes, {clock_steps} \
-             clock steps, {slow_fsyncs} slow disks"
+             clock steps, {clock_leaps} leaps, {slow_fsyncs} slow disks"
         )
     }
 }
@@ -106,6 +116,7 @@ struct Pending {
 enum Ending {
     Repair { from: &'static str, to: &'static str },
     Restart { host: &'static str },
+    ClockRight { node: usize },
 }
 
 impl World<'_> {
@@ -139,7 +150,8 @@ impl World<'_> {
         }
         let recorder = Recorder::default();
         let mut client_seeds = SplitMix(seed ^ 0xc11e);
-        for name in WRITERS {
+        // Producers write as well: there are three in all.
+        for name in WRITERS.into_iter().skip(scenario.producers) {
             sim.client(name, clients::write(client_seeds.next(), recorder.clone()));
         }
         for name in READERS {
@@ -155,7 +167,15 @@ impl World<'_> {
             sim.client(name, members::go_alone(client_seeds.next(), recorder.clone()));
         }
         sim.client("final-reader", clients::read_all(client_seeds.next(), recorder.clone()));
-        Self { scenario: scenario.clone(), sim, nodes, objects, recorder, faults: FaultCounts::default() }
+        Self {
+            scenario: scenario.clone(),
+            sim,
+            nodes,
+            objects,
+            recorder,
+            faults: FaultCounts::default(),
+            leap_from: Duration::ZERO,
+        }
     }
 
     /// Steps the simulation, brings faults until their time is over, heals, and waits for the clients to end.
@@ -171,7 +191,7 @@ impl World<'_> {
                 healed = true;
             }
             for due in pending.extract_if(.., |pending| pending.at <= now) {
-                end(&mut self.sim, &due.end);
+                end(&mut self.sim, &self.nodes, &due.end);
             }
             if now >= next && !healed {
                 let (wait, fault) = self.scenario.next_fault(&mut random);
@@ -219,6 +239,13 @@ impl World<'_> {
                 self.faults.clock_steps += 1;
                 self.nodes[node].clock.set_skew(millis);
             }
+            Fault::LeapClock { node, lasts } if self.leap_from <= now => {
+                self.faults.clock_leaps += 1;
+                self.leap_from = now + lasts + BETWEEN_LEAPS;
+                self.nodes[node].clock.set_skew(i64::try_from(LEAP.as_millis()).unwrap_or(i64::MAX));
+                pending.push(Pending { at: now + lasts, end: Ending::ClockRight { node } });
+            }
+            Fault::LeapClock { .. } => {}
             Fault::SlowFsync { node, millis } => {
                 self.faults.slow_fsyncs += 1;
                 self.nodes[node].disk.raft.set_fsync_delay(Duration::from_millis(millis));
@@ -228,7 +255,7 @@ impl World<'_> {
 
     fn heal(&mut self, pending: &mut Vec<Pending>) {
         for due in pending.drain(..) {
-            end(&mut self.sim, &due.end);
+            end(&mut self.sim, &self.nodes, &due.end);
         }
         for node in &self.nodes {
             node.clock.set_skew(0);
@@ -238,8 +265,9 @@ impl World<'_> {
     }
 }
 
-fn end(sim: &mut Sim<'_>, ending: &Ending) {
+fn end(sim: &mut Sim<'_>, nodes: &[NodeHost], ending: &Ending) {
     match ending {
+        Ending::ClockRight { node } => nodes[*node].clock.set_skew(0),
         Ending::Repair { from, to } => sim.repair(*from, *to),
         Ending::Restart { host } => sim.bounce(*host),
     }

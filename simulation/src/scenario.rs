@@ -34,8 +34,10 @@ pub(crate) const PRODUCERS: [&str; 2] = ["producer-1", "producer-2"];
 pub(crate) const MEMBERS: [&str; 3] = ["member-1", "member-2", "member-3"];
 pub(crate) const LONERS: [&str; 2] = ["loner-1", "loner-2"];
 
+/// After a leap so long is waited for another one: what nodes know of each other's clocks is older then than they believe.
+pub(crate) const BETWEEN_LEAPS: Duration = Duration::from_secs(8);
 /// How far a clock leaps that is altogether wrong: longer than anything is remembered.
-const LEAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(crate) const LEAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The topic and the index of a partition.
 pub(crate) fn place(partition: Partition) -> (&'static str, PartitionIndex) {
@@ -80,8 +82,8 @@ pub(crate) struct Scenario {
     pub(crate) members: usize,
     /// Those that read and write in one unit without being members.
     pub(crate) loners: usize,
-    /// The node whose clock may leap by a month: never more than one.
-    pub(crate) leaps: Option<usize>,
+    /// Clocks that leap by a month: one at a time.
+    pub(crate) leaps: bool,
     /// After so many bytes of log a node writes a snapshot.
     pub(crate) snapshot_log_bytes: u64,
 }
@@ -93,6 +95,7 @@ pub(crate) enum Fault {
     CrashNode { node: usize, down: Duration, kept: usize },
     CrashFrontend { frontend: usize, down: Duration },
     StepClock { node: usize, millis: i64 },
+    LeapClock { node: usize, lasts: Duration },
     SlowFsync { node: usize, millis: u64 },
 }
 
@@ -123,20 +126,25 @@ impl Scenario {
             producers: 0,
             members: 0,
             loners: 0,
-            leaps: None,
+            leaps: false,
             snapshot_log_bytes: 0,
         };
         scenario.producers = index(&mut random, PRODUCERS.len() + 1);
         scenario.members = if random.chance(600) { MEMBERS.len() } else { 0 };
         scenario.loners = if random.chance(400) { LONERS.len() } else { 0 };
-        scenario.leaps = random.chance(400).then(|| index(&mut random, NODES.len()));
-        scenario.snapshot_log_bytes = 20_000 + random.below(200_000);
+        scenario.leaps = random.chance(500);
+        scenario.snapshot_log_bytes = 4_000 + random.below(40_000);
         scenario
     }
 
     /// Draws what happens next and how long to wait before it.
     pub(crate) fn next_fault(&self, random: &mut SplitMix) -> (Duration, Option<Fault>) {
         let wait = random.between(Duration::from_millis(100), Duration::from_millis(2_500));
+        if self.leaps && random.chance(250) {
+            let node = index(random, NODES.len());
+            let lasts = random.between(Duration::from_millis(500), Duration::from_secs(3));
+            return (wait, Some(Fault::LeapClock { node, lasts }));
+        }
         let fault = match random.below(10) {
             0..=3 if self.partitions => Some(draw_partition(random)),
             4..=5 if self.node_crashes => Some(Fault::CrashNode {
@@ -148,10 +156,6 @@ impl Scenario {
                 frontend: index(random, FRONTENDS.len()),
                 down: random.between(Duration::from_millis(50), Duration::from_secs(5)),
             }),
-            8 if self.leaps.is_some() && random.chance(500) => {
-                let millis = i64::try_from(LEAP.as_millis()).unwrap_or(i64::MAX);
-                self.leaps.map(|node| Fault::StepClock { node, millis })
-            }
             8 if self.clock_steps => {
                 let seconds = i64::try_from(random.below(7_200)).unwrap_or(0) - 3_600;
                 Some(Fault::StepClock { node: index(random, NODES.len()), millis: seconds * 1_000 })
@@ -176,6 +180,7 @@ impl fmt::Display for Scenario {
             frontend_crashes,
             clock_steps,
             fsync_max,
+            leaps,
             producers,
             members,
             loners,
@@ -184,9 +189,9 @@ impl fmt::Display for Scenario {
         write!(
             f,
             "seed {seed}: latency ≤ {latency_max} ms, partitions {partitions}, node crashes {node_crashes}, frontend \
-             crashes {frontend_crashes}, clock steps {clock_steps}, leaps of {:?}, fsync ≤ {fsync_max} ms, store {:?}, linger \
+             crashes {frontend_crashes}, clock steps {clock_steps}, leaps {leaps}, fsync ≤ {fsync_max} ms, store {:?}, linger \
              {:?}; {producers} producers, {members} members, {loners} loners",
-            self.leaps, self.store, self.linger
+            self.store, self.linger
         )
     }
 }

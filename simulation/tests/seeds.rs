@@ -41,9 +41,19 @@ fn the_same_seed_gives_the_same_history() {
 
 #[test]
 fn deliberate_bugs_are_found() {
-    for bug in ["acknowledge-before-commit", "answer-from-old-plan", "take-unknown-for-failure"] {
-        let output = simulate(&["--from", "1", "--count", "12", "--bug", bug]);
+    // Each with the promise that is broken, and a seed that has what it takes to begin with.
+    let bugs = [
+        ("acknowledge-before-commit", "P1", "1"),
+        ("answer-from-old-plan", "P3", "1"),
+        ("take-unknown-for-failure", "P", "1"),
+        ("forget-duplicates", "P5", "2"),
+        ("skip-from-check", "exactly once", "1"),
+        ("give-before-release", "groups", "1"),
+        ("follow-any-clock", "P5", "2"),
+    ];
+    for (bug, promise, first) in bugs {
+        let output = simulate(&["--from", first, "--count", "12", "--bug", bug]);
         assert!(!output.status.success(), "{bug} was not found:\n{}", text(&output));
-        assert!(text(&output).contains("BROKEN P"), "{}", text(&output));
+        assert!(text(&output).contains(&format!("BROKEN {promise}")), "{}", text(&output));
     }
 }
