@@ -103,7 +103,12 @@ impl Channel {
             .map_err(invalid)?
             .connect_timeout(settings.connect_timeout)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(STREAM_WINDOW_BYTES * 2);
+            .initial_connection_window_size(STREAM_WINDOW_BYTES * 2)
+            // Calls that are given up are forgotten at once. HTTP/2 would remember them for a second of the system's
+            // clock, and in what order the others fail with their connection would depend on it: no simulation could be
+            // replayed. Answers that come late are no mistake of a server, and no reason to hang up.
+            .http2_max_concurrent_reset_streams(0)
+            .http2_max_local_error_reset_streams(None);
         if let Some(interval) = settings.keep_alive {
             endpoint = endpoint
                 .http2_keep_alive_interval(interval)
