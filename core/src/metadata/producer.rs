@@ -9,13 +9,15 @@ use crate::time::Timestamp;
 /// Raises the epoch of a producer by one, so that nothing of the epochs before can be accepted any more, and says what was.
 ///
 /// A client with an unknown outcome learns from the reply what it has to send again, under the new epoch and from sequence 0.
-/// A producer that is not known becomes known, with epoch 0, if `from` is none; else it is `unknown_producer`.
+/// A producer that is not known becomes known: with epoch 0 if `from` is none, else with the one after `from`, of which nothing
+/// was accepted within the producer window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RaiseProducerEpoch {
     /// Which producer.
     pub producer: ProducerId,
-    /// The epoch that the client has: if the producer's is one higher already and nothing was accepted in it, this is a
-    /// repeat and gets the same answer; any other is `fenced`. None: whatever it is now, as for a producer that starts.
+    /// The epoch that the client has. If the producer's is one higher already and nothing was accepted in it, this is a repeat
+    /// and gets the same answer; if it is higher otherwise, the client is `fenced`. So a repeat that arrives late changes
+    /// nothing. None: whatever it is now, as for a producer that starts; each repeat raises it once more.
     #[serde(default)]
     pub from: Option<u32>,
 }

@@ -306,7 +306,7 @@ async fn every_wrong_field_of_a_token_or_an_epoch_is_a_problem() {
     }
     frontend.get("/v1/producers/p").await.problem("unknown_producer");
     for (body, code) in [
-        (json!({"from": 0}), "unknown_producer"),
+        (json!({"from": u32::MAX}), "conflict"),
         (json!({"from": -1}), "malformed"),
         (json!({"from": "0"}), "malformed"),
         (json!({"from": 1_u64 << 32}), "malformed"),

@@ -155,34 +155,35 @@ impl Producers {
         now: Timestamp,
     ) -> Result<ProducerDescription, Problem> {
         let RaiseProducerEpoch { producer: id, from } = request;
-        let Some(producer) = self.by_id.get_mut(id) else {
-            if from.is_some() {
-                return Err(unknown(id));
-            }
-            self.check_room(settings, now)?;
-            let producer = Producer { now: Epoch::new(0), before: None, last_seen: now };
-            let description = producer.describe();
-            self.watch.insert((now, id.clone()));
-            self.by_id.insert(id.clone(), Arc::new(producer));
-            return Ok(description);
-        };
-        let epoch = producer.now.number;
-        if let Some(from) = *from
-            && from != epoch
+        let known = self.by_id.get(id).map(|producer| producer.now.number);
+        if let (Some(epoch), Some(from), Some(producer)) = (known, *from, self.by_id.get(id))
+            && from < epoch
         {
             let raised_from_there = producer.before.as_ref().is_some_and(|before| before.number == from);
             return if raised_from_there { Ok(producer.describe()) } else { Err(fenced(id, epoch, from)) };
         }
-        let Some(next) = epoch.checked_add(1) else {
+        // An epoch above the known one is one in which nothing was accepted.
+        let fenced = known.max(*from);
+        let number = fenced.map_or(Some(0), |fenced| fenced.checked_add(1));
+        let Some(number) = number else {
             let detail = format_args!("producer {id} has used up its epochs: take another id");
             return Err(Problem::new(ErrorCode::Conflict, detail));
         };
-        let producer = Arc::make_mut(producer);
-        let freed = producer.before.as_ref().map_or(0, |before| before.slices());
-        self.slices = self.slices.saturating_sub(freed);
-        producer.before = Some(Box::new(std::mem::replace(&mut producer.now, Epoch::new(next))));
-        producer.last_seen = now;
-        Ok(producer.describe())
+        if known.is_none() {
+            self.check_room(settings, now)?;
+            self.watch.insert((now, id.clone()));
+        }
+        let old = self.by_id.remove(id).map(Arc::unwrap_or_clone);
+        self.slices = self.slices.saturating_sub(old.as_ref().map_or(0, Producer::slices));
+        let fenced = fenced.map(|fenced| {
+            let last = old.map(|old| old.now).filter(|last| last.number == fenced);
+            Box::new(last.unwrap_or_else(|| Epoch::new(fenced)))
+        });
+        let raised = Producer { now: Epoch::new(number), before: fenced, last_seen: now };
+        self.slices = self.slices.saturating_add(raised.slices());
+        let description = raised.describe();
+        self.by_id.insert(id.clone(), Arc::new(raised));
+        Ok(description)
     }
 
     /// Drops the producers whose window has passed.

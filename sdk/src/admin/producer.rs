@@ -89,8 +89,7 @@ impl Admin {
     /// outcome is unknown) raises it once more.
     ///
     /// # Errors
-    /// `fenced` if the epoch is another one than `from`, with the [actual](RequestError::actual) one; `unknown_producer`,
-    /// with a `from`, if nothing of it was accepted within the producer window; any other [`RequestError`].
+    /// `fenced` if the epoch is above `from`, with the [actual](RequestError::actual) one; any other [`RequestError`].
     pub async fn raise_producer_epoch(
         &self,
         producer: &str,

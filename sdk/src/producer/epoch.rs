@@ -14,8 +14,8 @@ use crate::retry::Operation;
 
 /// How the raising of an epoch ended.
 pub(super) enum Raised {
-    /// A new epoch has begun; `before` tells what became of the old one, if the server knows.
-    To { epoch: u32, before: Option<FencedEpochResponse> },
+    /// A new epoch has begun; `before` tells what became of the old one.
+    To { epoch: u32, before: FencedEpochResponse },
     /// Another producer has raised it.
     Fenced(RequestError),
     /// It may be tried again.
@@ -33,50 +33,30 @@ pub(super) struct Raise {
 }
 
 impl Raise {
+    /// Always from the own epoch: an attempt that arrives late, when the new one is in use, must not end that.
     pub(super) async fn run(self) -> Raised {
-        match self.raise_from(Some(self.own)).await {
-            Ok(now) => self.judge(now),
-            Err(error) if error.is(ErrorCode::UnknownProducer) => self.introduce().await,
-            Err(error) => failed(error),
+        match self.raise().await {
+            Ok(ProducerResponse { epoch, before: Some(before), .. }) if before.epoch == self.own => {
+                Raised::To { epoch, before }
+            }
+            Ok(_) => {
+                let reason = "answer to the raising of an epoch does not tell of the epoch before".to_owned();
+                let endpoint = self.producer.to_string();
+                Raised::Failed(RequestError::Answer { endpoint, status: 200, reason })
+            }
+            Err(error) if error.is(ErrorCode::Fenced) => Raised::Fenced(error),
+            Err(error) => Raised::Failed(error),
         }
     }
 
-    /// The server does not know the producer: nothing of it was ever accepted, or that was forgotten. What may still be
-    /// under way must be shut out all the same, and only the epoch of a known producer can be raised.
-    async fn introduce(&self) -> Raised {
-        match self.raise_from(None).await {
-            // All that is under way has an epoch below the next one.
-            Ok(now) if now.epoch < self.own => Raised::To { epoch: self.own.saturating_add(1), before: None },
-            // The call was made twice, since its first answer was lost.
-            Ok(now) if is_before(&now, self.own) => self.judge(now),
-            Ok(_) => match self.raise_from(Some(self.own)).await {
-                Ok(now) => self.judge(now),
-                Err(error) => failed(error),
-            },
-            Err(error) => failed(error),
-        }
-    }
-
-    fn judge(&self, now: ProducerResponse) -> Raised {
-        let told = is_before(&now, self.own);
-        Raised::To { epoch: now.epoch, before: now.before.filter(|_| told) }
-    }
-
-    async fn raise_from(&self, from: Option<u32>) -> Result<ProducerResponse, RequestError> {
+    async fn raise(&self) -> Result<ProducerResponse, RequestError> {
         let operation = Operation {
             deadline: self.deadline,
             attempt_timeout: self.attempt_timeout,
             repeat_unknown: true,
             leave: None,
         };
-        self.client.execute(&raise_request(&self.producer, from)?, operation).await?.json()
+        let request = raise_request(&self.producer, Some(self.own))?;
+        self.client.execute(&request, operation).await?.json()
     }
-}
-
-fn is_before(now: &ProducerResponse, own: u32) -> bool {
-    now.before.as_ref().is_some_and(|before| before.epoch == own)
-}
-
-fn failed(error: RequestError) -> Raised {
-    if error.is(ErrorCode::Fenced) { Raised::Fenced(error) } else { Raised::Failed(error) }
 }

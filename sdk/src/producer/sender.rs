@@ -211,11 +211,8 @@ impl Sender {
         match raised {
             Raised::To { epoch, before } => {
                 self.raises_failed = 0;
-                let fates = match &before {
-                    Some(before) => self.window.raised(epoch, last_sequence(before)),
-                    None => self.window.forgotten(epoch),
-                };
-                self.tell(fates, before.as_ref());
+                let fates = self.window.raised(epoch, last_sequence(&before));
+                self.tell(fates, Some(&before));
             }
             Raised::Fenced(error) => {
                 self.fenced = Some(error);

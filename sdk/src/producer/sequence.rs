@@ -254,22 +254,16 @@ impl Window {
     /// Another epoch has begun, in which nothing is accepted yet; all up to `last` of the epoch before are stored, and
     /// nothing else is. Tells what became of each request, in order.
     pub(super) fn raised(&mut self, epoch: u32, last: Option<u128>) -> Vec<(u64, Fate)> {
+        let first = self.entries.keys().next().copied().unwrap_or(0);
         (self.epoch, self.next) = (epoch, 0);
+        // All before the first that is left are stored. A server that does not know that has forgotten what it accepted.
+        let forgotten = last.map_or(0, |last| last.saturating_add(1)) < u128::from(first);
         self.over(|sequence, entry| match entry.state {
             State::Collided => Fate::Failed,
             State::Failed if !entry.possible => Fate::Failed,
+            _ if forgotten && entry.possible => Fate::Unknown,
             _ if last.is_some_and(|last| u128::from(sequence) <= last) => Fate::Stored,
             State::Failed => Fate::Failed,
-            State::Ready | State::InFlight { .. } | State::Held | State::Stale => Fate::Again,
-        })
-    }
-
-    /// Another epoch has begun, and nobody knows what became of the one before.
-    pub(super) fn forgotten(&mut self, epoch: u32) -> Vec<(u64, Fate)> {
-        (self.epoch, self.next) = (epoch, 0);
-        self.over(|_, entry| match entry.state {
-            _ if entry.possible => Fate::Unknown,
-            State::Failed | State::Collided => Fate::Failed,
             State::Ready | State::InFlight { .. } | State::Held | State::Stale => Fate::Again,
         })
     }

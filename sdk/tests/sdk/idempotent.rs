@@ -1,11 +1,12 @@
 //! Every record once, in order, or an error that says so: against a server that keeps the rules of producers and loses
 //! requests and answers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use carnax::{ErrorCode, Offset, PartitionIndex, ProduceError, Record, SideEffects};
+use carnax::{ErrorCode, Offset, PartitionIndex, ProduceError, Record, RecordMetadata, SideEffects};
 use http::Method;
 use tokio::sync::Semaphore;
 
@@ -286,45 +287,87 @@ async fn serve_badly(log: Log, draws: Draws, late: Late, seen: Seen) -> Reply {
     }
 }
 
+/// Sends numbered records of 17 keys through a bad server; tells what became of each, in order. With `grows`, the topic gets
+/// more partitions while the first records may still be on their way.
+async fn send_through_bad_server(seed: u64, grows: bool) -> (Log, Vec<Option<RecordMetadata>>) {
+    let (log, draws, late) = (Log::new(3), Draws::new(seed), Late::default());
+    let server = {
+        let (log, draws, late) = (log.clone(), draws.clone(), late.clone());
+        Server::start(move |seen| serve_badly(log.clone(), draws.clone(), late.clone(), seen)).await
+    };
+    let client = client_builder([&server]).random(move || draws.draw(u64::MAX)).build().unwrap();
+    let builder = client.producer("t").linger(Duration::ZERO).batch_bytes(400).request_bytes(1_500);
+    let producer = builder.delivery_timeout(Duration::from_secs(20)).build().await.unwrap();
+    let mut deliveries = Vec::new();
+    for number in 0..600 {
+        let record = Record::new(value(number)).with_key((number % KEYS).to_string());
+        deliveries.push(in_time(producer.send(record)).await.unwrap());
+        tokio::task::yield_now().await;
+        if grows && number == 300 {
+            log.change(|state| state.partitions.extend([Default::default(), Default::default()]));
+        }
+    }
+    in_time(producer.close()).await;
+    let mut places = Vec::new();
+    for delivery in deliveries {
+        places.push(match in_time(delivery).await {
+            Ok(place) => Some(place),
+            Err(error) => {
+                assert_eq!(error.side_effects(), SideEffects::None, "seed {seed}: {error:?}");
+                None
+            }
+        });
+    }
+    // What is still under way changes nothing.
+    let mut late = std::mem::take(&mut *late.lock().unwrap());
+    while let Some(done) = in_time(late.join_next()).await {
+        done.unwrap();
+    }
+    (log, places)
+}
+
+const KEYS: usize = 17;
+
+fn value(number: usize) -> String {
+    format!("{number:05}")
+}
+
 #[tokio::test]
 async fn whatever_is_lost_refused_late_or_out_of_order_each_record_is_stored_once_and_in_order() {
     for seed in 0..6 {
-        let (log, draws, late) = (Log::new(3), Draws::new(seed), Late::default());
-        let server = {
-            let (log, draws, late) = (log.clone(), draws.clone(), late.clone());
-            Server::start(move |seen| serve_badly(log.clone(), draws.clone(), late.clone(), seen)).await
-        };
-        let client = client_builder([&server]).random(move || draws.draw(u64::MAX)).build().unwrap();
-        let builder = client.producer("t").linger(Duration::ZERO).batch_bytes(400).request_bytes(1_500);
-        let producer = builder.delivery_timeout(Duration::from_secs(20)).build().await.unwrap();
-        let mut deliveries = Vec::new();
-        for number in 0..600 {
-            let record = Record::new(format!("{number:05}")).with_key((number % 17).to_string());
-            deliveries.push(in_time(producer.send(record)).await.unwrap());
-            tokio::task::yield_now().await;
-            if number == 300 {
-                log.change(|state| state.partitions.extend([Default::default(), Default::default()]));
-            }
-        }
-        in_time(producer.close()).await;
-        let mut stored = vec![Vec::new(); 5];
-        for (number, delivery) in deliveries.into_iter().enumerate() {
-            match in_time(delivery).await {
-                Ok(place) => {
-                    let values = &mut stored[place.partition.0 as usize];
-                    assert_eq!(place.offset, Offset(values.len() as u64), "seed {seed}, {number}");
-                    values.push(format!("{number:05}"));
-                }
-                Err(error) => assert_eq!(error.side_effects(), SideEffects::None, "seed {seed}: {error:?}"),
-            }
-        }
-        // What is still under way changes nothing.
-        let mut late = std::mem::take(&mut *late.lock().unwrap());
-        while let Some(done) = in_time(late.join_next()).await {
-            done.unwrap();
+        let (log, places) = send_through_bad_server(seed, false).await;
+        let mut stored = vec![Vec::new(); 3];
+        for (number, place) in places.into_iter().enumerate() {
+            let Some(place) = place else { continue };
+            let values = &mut stored[place.partition.0 as usize];
+            assert_eq!(place.offset, Offset(values.len() as u64), "seed {seed}, {number}");
+            values.push(value(number));
         }
         for (partition, values) in stored.into_iter().enumerate() {
             assert_eq!(log.values(partition), values, "seed {seed}, partition {partition}");
+        }
+    }
+}
+
+/// Records that wait are routed again when the topic grows, and then come behind what other keys have stored in their new
+/// partition: only the order of each key holds.
+#[tokio::test]
+async fn a_topic_that_grows_meanwhile_keeps_each_record_once_and_each_key_in_order() {
+    for seed in 0..6 {
+        let (log, places) = send_through_bad_server(seed, true).await;
+        let mut stored = vec![BTreeMap::new(); 5];
+        let mut of_keys = BTreeMap::new();
+        for (number, place) in places.into_iter().enumerate() {
+            let Some(RecordMetadata { partition, offset, .. }) = place else { continue };
+            let before = of_keys.insert((number % KEYS, partition), offset);
+            assert!(before < Some(offset), "seed {seed}: {number} stands before an earlier one of its key");
+            stored[partition.0 as usize].insert(offset, value(number));
+        }
+        for (partition, values) in stored.into_iter().enumerate() {
+            let dense = (0..).map(Offset).take(values.len());
+            assert!(values.keys().copied().eq(dense), "seed {seed}, partition {partition}: {values:?}");
+            let in_order: Vec<String> = values.into_values().collect();
+            assert_eq!(log.values(partition), in_order, "seed {seed}, partition {partition}");
         }
     }
 }

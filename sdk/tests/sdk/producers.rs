@@ -113,9 +113,12 @@ impl Producers {
 
     pub(crate) fn raise(&mut self, id: &str, from: Option<u32>) -> Reply {
         match (self.0.get_mut(id), from) {
-            (None, Some(_)) => return Reply::problem(ErrorCode::UnknownProducer, |_| {}),
             (None, None) => {
                 self.0.insert(id.to_owned(), Entry::default());
+            }
+            (None, Some(from)) => {
+                let before = Some((from, None, Vec::new()));
+                self.0.insert(id.to_owned(), Entry { epoch: from + 1, before, ..Entry::default() });
             }
             (Some(entry), from) => {
                 let repeat = from.is_some_and(|from| from + 1 == entry.epoch) && entry.last.is_none();

@@ -350,23 +350,22 @@ impl Model {
         let name = PRODUCERS[producer];
         let time = self.now;
         let Some(epoch) = self.epoch(name) else {
-            if from.is_some() {
-                return Err(ErrorCode::UnknownProducer);
-            }
             if self.producers.len() >= self.producers_max {
                 return Err(ErrorCode::TooManyRequests);
             }
-            self.producers.insert(name, vec![Event::Raised { epoch: 0, time }]);
+            let epoch = from.map_or(0, |from| from + 1);
+            self.producers.insert(name, vec![Event::Raised { epoch, time }]);
             return Ok(self.describe(name).unwrap());
         };
         let fresh = self.accepted(name, epoch).is_empty() && epoch > 0;
         if fresh && from.is_some_and(|from| from + 1 == epoch) {
             return Ok(self.describe(name).unwrap());
         }
-        if from.is_some_and(|from| from != epoch) {
+        if from.is_some_and(|from| from < epoch) {
             return Err(ErrorCode::Fenced);
         }
-        self.producers.get_mut(name).unwrap().push(Event::Raised { epoch: epoch + 1, time });
+        let epoch = from.unwrap_or(epoch) + 1;
+        self.producers.get_mut(name).unwrap().push(Event::Raised { epoch, time });
         Ok(self.describe(name).unwrap())
     }
 

@@ -76,7 +76,18 @@ fn a_gap_before_the_first_open_request_is_settled_by_a_new_epoch() {
     assert_eq!(window.next_to_send(), Some(1));
     window.conclude(1, Outcome::OutOfOrder, false);
     assert_eq!(window.remedy(), Some(Remedy::Raise));
-    assert_eq!(window.forgotten(1), [(1, Fate::Again)]);
+    assert_eq!(window.raised(1, Some(0)), [(1, Fate::Again)]);
+}
+
+#[test]
+fn a_server_that_forgot_what_it_accepted_does_not_say_what_became_of_the_rest() {
+    let mut window = Window::numbered(0, 5);
+    send(&mut window, 3);
+    window.conclude(0, Outcome::Stored, false);
+    window.conclude(1, Outcome::Failed, true);
+    window.conclude(2, Outcome::OutOfOrder, false);
+    assert_eq!(window.remedy(), Some(Remedy::Raise));
+    assert_eq!(window.raised(1, None), [(1, Fate::Unknown), (2, Fate::Again)]);
 }
 
 #[test]
