@@ -149,16 +149,16 @@ impl Accept {
 
     fn route(&self, request: &AppendRequest, topics: &KnownTopics) -> Result<Content, Problem> {
         let (now, stamp) = (self.context.clock.wall(), &request.stamp);
-        let mut spread = self.context.entropy.next_u64();
+        let spread = || self.context.entropy.next_u64();
         if !stamp.is_some() {
             request.check_ids(topics)?;
         }
         match &request.records {
             AppendRecords::Topic(records) => {
-                records.route(known(topics, &records.topic)?, stamp, now, &mut spread)
+                records.route(known(topics, &records.topic)?, stamp, now, spread)
             }
             AppendRecords::Atomic(records) => {
-                let unit = records.route(topics, stamp, now, &mut spread)?;
+                let unit = records.route(topics, stamp, now, spread)?;
                 Ok(Content::Own(Box::new(unit)))
             }
         }

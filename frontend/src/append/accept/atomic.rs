@@ -130,16 +130,16 @@ impl AtomicAppend {
         }
     }
 
-    /// Says where everything goes.
+    /// Says where everything goes; `spread` is drawn where that is left open.
     pub(super) fn route(
         &self,
         topics: &KnownTopics,
         stamp: &Stamp,
         now: Timestamp,
-        spread: &mut u64,
+        spread: impl FnOnce() -> u64,
     ) -> Result<Unit, Problem> {
         let (mut parts, routing) = match &self.records {
-            AtomicRecords::Records(records) => route_records(records, topics, now, spread)?,
+            AtomicRecords::Records(records) => route_records(records, topics, now, spread())?,
             AtomicRecords::Batches(parts) => route_batches(parts, topics, stamp)?,
         };
         if parts.len() > limits::UNIT_PARTITIONS_MAX {
@@ -189,7 +189,7 @@ fn route_records(
     records: &[AtomicRecord],
     topics: &KnownTopics,
     now: Timestamp,
-    spread: &mut u64,
+    mut spread: u64,
 ) -> Result<Routed, Problem> {
     let mut fillings: BTreeMap<TopicId, Filling> = BTreeMap::new();
     let mut routing = BTreeMap::new();
@@ -217,7 +217,7 @@ fn route_records(
             headers: record.headers.clone(),
         };
         check_record(topic, &record).map_err(at_record)?;
-        fillings.entry(topic_id).or_default().add(topic, &record, spread);
+        fillings.entry(topic_id).or_default().add(topic, &record, &mut spread);
         let partitions: usize = fillings.values().map(Filling::partition_count).sum();
         if partitions > limits::UNIT_PARTITIONS_MAX {
             return Err(too_many_partitions());

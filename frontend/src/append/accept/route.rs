@@ -49,13 +49,13 @@ pub(crate) enum AppendBody {
 }
 
 impl TopicAppend {
-    /// Parses and checks all records and says where they go.
+    /// Parses and checks all records and says where they go; `spread` is drawn where that is left open.
     pub(super) fn route(
         &self,
         topic: &Arc<Topic>,
         stamp: &Stamp,
         now: Timestamp,
-        spread: &mut u64,
+        spread: impl FnOnce() -> u64,
     ) -> Result<Content, Problem> {
         // To another topic than the client's: the state machine knows only whether this is a repeat.
         let topic_id = self.topic_id.unwrap_or(topic.id);
@@ -100,9 +100,9 @@ impl TopicAppend {
         if !stamp.is_some() {
             return Ok(Content::Shared(SharedRecords { topic: Arc::clone(topic), keyed, records: routed }));
         }
-        let mut filling = Filling::default();
+        let (mut filling, mut spread) = (Filling::default(), spread());
         for record in routed {
-            filling.add(topic, &record, spread);
+            filling.add(topic, &record, &mut spread);
         }
         let count = keyed.then_some(topic.partition_count);
         Ok(self.own(filling.finish(topic_id), topic_id, self.partition_count.or(count), stamp))
