@@ -5,7 +5,7 @@
 
 mod append;
 mod atomic;
-mod body;
+pub(crate) mod body;
 mod cluster;
 mod fencing;
 mod fetch;
@@ -51,6 +51,8 @@ pub(crate) struct Api {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Bytes that appends may take.
     pub(crate) append_memory: Arc<Semaphore>,
+    /// Bytes that bodies which are not records may take.
+    pub(crate) document_memory: Arc<Semaphore>,
     pub(crate) draining: CancellationToken,
 }
 

@@ -20,6 +20,7 @@ use crate::append::{Accept, AppendContext, run_line, submissions};
 use crate::config::Settings;
 use crate::fetch::Fetch;
 use crate::fetch::cache::ReadCache;
+use crate::http::body::DOCUMENT_MEMORY_BYTES;
 use crate::http::server::Server;
 use crate::http::{Api, router};
 use crate::metadata_client::MetadataClient;
@@ -174,6 +175,7 @@ impl Frontend {
             clock,
             entropy,
             append_memory,
+            document_memory: memory(DOCUMENT_MEMORY_BYTES),
             draining: draining.clone(),
         };
         let (api, connections) = (Arc::new(api), TaskTracker::new());

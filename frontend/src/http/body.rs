@@ -11,11 +11,13 @@ use http::HeaderMap;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::parameters;
+use super::{Api, parameters};
 use crate::config::HttpSettings;
 
-/// Bytes of bodies that are not records.
-pub(super) const SMALL_BODY_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a body that is not records.
+const DOCUMENT_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of all such bodies that are being read.
+pub(crate) const DOCUMENT_MEMORY_BYTES: u64 = 32 * DOCUMENT_BYTES_MAX;
 
 /// Reads a body, taking `copies` times its bytes of `memory` as they come.
 ///
@@ -42,36 +44,42 @@ pub(super) async fn read_body(
     })
 }
 
-/// Reads a small JSON document; no body is an empty one.
-///
-/// A body has to say that it is JSON: web pages of strangers may send anything else without being asked for leave.
-///
-/// # Errors
-/// As [`read_body`], `unsupported_media_type`, and `malformed` for anything that is not the document.
-pub(super) async fn read_document<T: serde::de::DeserializeOwned>(
-    body: Body,
-    headers: &HeaderMap,
-    settings: &HttpSettings,
-    memory: &Arc<Semaphore>,
-) -> Result<T, Problem> {
-    let (bytes, _memory) = read_body(body, headers, SMALL_BODY_BYTES_MAX, settings, memory, 1).await?;
-    let media_type = parameters::media_type(headers, http::header::CONTENT_TYPE);
-    if !bytes.is_empty() && media_type != content_type::JSON {
-        let detail = format!(
-            "a request body here comes as {}, not {}",
-            content_type::JSON,
-            parameters::shown(&media_type)
-        );
-        return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
+impl Api {
+    /// Reads a small JSON document; no body is an empty one. It takes memory of its own: members of groups must be heard while
+    /// appends take all of theirs.
+    ///
+    /// A body has to say that it is JSON: web pages of strangers may send anything else without being asked for leave.
+    ///
+    /// # Errors
+    /// As [`read_body`], `unsupported_media_type`, and `malformed` for anything that is not the document.
+    pub(super) async fn document<T: serde::de::DeserializeOwned>(
+        &self,
+        body: Body,
+        headers: &HeaderMap,
+    ) -> Result<T, Problem> {
+        let (settings, memory) = (&self.settings.http, &self.document_memory);
+        let (bytes, _memory) = read_body(body, headers, DOCUMENT_BYTES_MAX, settings, memory, 1).await?;
+        let media_type = parameters::media_type(headers, http::header::CONTENT_TYPE);
+        if !bytes.is_empty() && media_type != content_type::JSON {
+            let detail = format!(
+                "a request body here comes as {}, not {}",
+                content_type::JSON,
+                parameters::shown(&media_type)
+            );
+            return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
+        }
+        let document = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
+        // Without this, an array would be read as the fields in their order.
+        if document.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::new(
+                ErrorCode::Malformed,
+                "request body is not as expected: not a JSON object",
+            ));
+        }
+        serde_json::from_slice(document).map_err(|error| {
+            Problem::new(ErrorCode::Malformed, format!("request body is not as expected: {error}"))
+        })
     }
-    let document = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
-    // Without this, an array would be read as the fields in their order.
-    if document.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::new(ErrorCode::Malformed, "request body is not as expected: not a JSON object"));
-    }
-    serde_json::from_slice(document).map_err(|error| {
-        Problem::new(ErrorCode::Malformed, format!("request body is not as expected: {error}"))
-    })
 }
 
 async fn collect(

@@ -19,7 +19,7 @@ use carnax_core::topic::ConfigEntries;
 use http::HeaderMap;
 
 use super::problem::Failure;
-use super::{Api, body, parameters};
+use super::{Api, parameters};
 use crate::metadata_client::CommandError;
 
 /// The metadata cluster as one of its nodes sees it, and this frontend.
@@ -46,8 +46,7 @@ pub(super) async fn add_node(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<MembershipChanged>, Failure> {
-    let AddNodeRequest { address, promote } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let AddNodeRequest { address, promote } = api.document(body, &headers).await?;
     let command = AddNode { address, disk: None, promote };
     Ok(Json(api.client.command(command).await.map_err(CommandError::into_problem)?))
 }
@@ -76,8 +75,7 @@ pub(super) async fn transfer_leadership(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<MembershipChanged>, Failure> {
-    let TransferLeadershipRequest { to } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let TransferLeadershipRequest { to } = api.document(body, &headers).await?;
     let command = TransferLeadership { to };
     Ok(Json(api.client.command(command).await.map_err(CommandError::into_problem)?))
 }
@@ -101,8 +99,7 @@ pub(super) async fn alter_settings(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SettingsResponse>, Failure> {
-    let AlterSettingsRequest { settings } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let AlterSettingsRequest { settings } = api.document(body, &headers).await?;
     let entries: BTreeMap<_, _> =
         settings.into_iter().map(|(name, value)| (name, value.map(|value| value.0))).collect();
     check_settings(&entries)?;

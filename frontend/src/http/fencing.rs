@@ -10,7 +10,7 @@ use carnax_core::metadata::{DescribeFencingToken, PartitionFence, SetFencingToke
 use http::HeaderMap;
 
 use super::problem::Failure;
-use super::{Api, body, parameters, topics};
+use super::{Api, parameters, topics};
 use crate::metadata_client::CommandError;
 
 /// Sets the fencing token of a partition, or takes it away; appends that carry another one are refused from then on.
@@ -27,8 +27,7 @@ pub(super) async fn set(
 ) -> Result<Json<FencingTokenResponse>, Failure> {
     let topic = topics::topic_ref(&topic, &headers)?;
     let partition = parameters::partition(&partition)?;
-    let SetFencingTokenRequest { token, from } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let SetFencingTokenRequest { token, from } = api.document(body, &headers).await?;
     let from = match from {
         None => TokenNow::Any,
         Some(None) => TokenNow::Nothing,

@@ -26,7 +26,7 @@ use http::{HeaderMap, Uri};
 use serde::Deserialize;
 
 use super::problem::Failure;
-use super::{Api, body, parameters};
+use super::{Api, parameters};
 use crate::metadata_client::CommandError;
 
 const PAGE_GROUPS_MAX: u32 = 1_000;
@@ -73,8 +73,7 @@ pub(super) async fn join(
     body: Body,
 ) -> Result<Json<AssignmentResponse>, Failure> {
     let group = parameters::group(&group)?;
-    let request: JoinGroupRequest =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let request: JoinGroupRequest = api.document(body, &headers).await?;
     let session_timeout_millis = session_timeout(&request)?;
     check_subscription(&request)?;
     let member = request.member.unwrap_or_else(|| new_member(&api));
@@ -105,8 +104,7 @@ pub(super) async fn heartbeat(
     body: Body,
 ) -> Result<Json<AssignmentResponse>, Failure> {
     let (group, member) = (parameters::group(&group)?, parameters::member(&member)?);
-    let HeartbeatRequest { epoch, assignment_epoch } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let HeartbeatRequest { epoch, assignment_epoch } = api.document(body, &headers).await?;
     let command = Heartbeat { group, member: member.clone(), epoch, assignment_epoch };
     let heard = api.client.repeat(command).await.map_err(CommandError::into_problem)?;
     Ok(Json(assignment(member, heard)))

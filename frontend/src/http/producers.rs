@@ -14,7 +14,7 @@ use carnax_core::metadata::{
 use http::HeaderMap;
 
 use super::problem::Failure;
-use super::{Api, body, parameters};
+use super::{Api, parameters};
 use crate::metadata_client::CommandError;
 
 /// Tells a producer's epoch and what was accepted of it last.
@@ -44,8 +44,7 @@ pub(super) async fn raise_epoch(
     body: Body,
 ) -> Result<Json<ProducerResponse>, Failure> {
     let producer = parameters::producer(&producer)?;
-    let RaiseEpochRequest { from } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let RaiseEpochRequest { from } = api.document(body, &headers).await?;
     let command = RaiseProducerEpoch { producer, from };
     // Without `from`, to raise it twice is to raise it by two, and the second answer hides what the first one told.
     let raised = match from {

@@ -22,7 +22,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::problem::Failure;
-use super::{Api, body, parameters};
+use super::{Api, parameters};
 use crate::metadata_client::CommandError;
 
 const PAGE_TOPICS_MAX: u32 = 1_000;
@@ -76,8 +76,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Failure> {
     let name = parameters::topic(&topic)?;
-    let CreateTopicRequest { partitions, config } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let CreateTopicRequest { partitions, config } = api.document(body, &headers).await?;
     let config = config.into_iter().map(|(name, value)| (name, value.0)).collect();
     check_config(&config)?;
     let command = CreateTopic { name, partitions, config };
@@ -116,8 +115,7 @@ pub(super) async fn alter(
     body: Body,
 ) -> Result<Json<TopicResponse>, Failure> {
     let topic = topic_ref(&topic, &headers)?;
-    let AlterTopicRequest { partitions, config } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let AlterTopicRequest { partitions, config } = api.document(body, &headers).await?;
     let set =
         config.iter().filter_map(|(name, value)| Some((name.clone(), value.as_ref()?.0.clone()))).collect();
     check_config(&set)?;

@@ -214,6 +214,10 @@ async fn overload_is_answered_and_passes() {
     refused.problem("too_many_requests");
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(refused.headers.contains_key("retry-after"));
+    // Members of groups are heard all the same.
+    let long = format!("{{\"client\":\"{leaked}{leaked}{leaked}{leaked}\",\"topics\":[\"t\"]}}");
+    let joined = frontend.call("POST", "/v1/groups/g/members", &[], long).await;
+    assert_eq!(joined.status, StatusCode::OK, "{joined:?}");
     assert_eq!(slow.await.unwrap().unwrap(), 1);
     assert_eq!(frontend.append("t", leaked).await.unwrap(), 2);
 }

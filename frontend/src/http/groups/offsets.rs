@@ -23,7 +23,7 @@ use http::{HeaderMap, Uri};
 
 use crate::append::accept::check_partition;
 use crate::http::problem::Failure;
-use crate::http::{Api, body, parameters};
+use crate::http::{Api, parameters};
 use crate::metadata_client::CommandError;
 use crate::metadata_client::topics::Topic;
 
@@ -77,7 +77,7 @@ pub(in crate::http) async fn commit(
 ) -> Result<Json<CommitOffsetsResponse>, Failure> {
     let group = parameters::group(&group)?;
     let CommitOffsetsRequest { member, epoch, number, offsets: entries } =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+        api.document(body, &headers).await?;
     let member = with_epoch(member, epoch)?;
     check(&entries, number.is_some() && member.is_none())?;
     let mut command = CommitOffsets { group, member, number, only_if_empty: false, offsets: Vec::new() };

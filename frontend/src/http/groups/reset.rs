@@ -24,7 +24,7 @@ use http::HeaderMap;
 
 use super::offsets::send;
 use crate::http::problem::Failure;
-use crate::http::{Api, body, parameters};
+use crate::http::{Api, parameters};
 
 /// Partitions of one reset.
 const RESET_PARTITIONS_MAX: usize = 10_000;
@@ -48,8 +48,7 @@ pub(in crate::http) async fn reset(
     body: Body,
 ) -> Result<Json<ResetOffsetsResponse>, Failure> {
     let group = parameters::group(&group)?;
-    let request: ResetOffsetsRequest =
-        body::read_document(body, &headers, &api.settings.http, &api.append_memory).await?;
+    let request: ResetOffsetsRequest = api.document(body, &headers).await?;
     if request.partitions.as_ref().is_some_and(Vec::is_empty) {
         return Err(parameters::invalid("partitions is empty: leave it away for all").into());
     }
