@@ -5,23 +5,19 @@ use std::collections::BTreeMap;
 use carnax_core::http::{
     AlterSettingsRequest, CommitOffsetsRequest, CommitOffsetsResponse, DeletedGroupResponse,
     GroupOffsetsResponse, GroupResponse, GroupsResponse, LeftGroupResponse, OffsetResponse,
-    ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse,
+    PartitionOffsetResponse, ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse,
+    TopicOffsetsResponse,
 };
 use carnax_core::id::PartitionIndex;
 use carnax_core::metadata::GroupSummary;
 use carnax_core::name::{GroupName, MemberId};
 use carnax_core::time::Timestamp;
-use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 
-use super::Admin;
-use crate::consumer::Start;
+use super::{Admin, request};
 use crate::error::RequestError;
 use crate::raw::{parse_topic, percent_encoded};
 use crate::transport::ApiRequest;
-
-/// Offset look-ups at once.
-const LOOKUPS_MAX: usize = 16;
 
 /// Groups and settings.
 ///
@@ -188,12 +184,12 @@ impl Admin {
         topic: &str,
         timestamp: Timestamp,
     ) -> Result<BTreeMap<PartitionIndex, OffsetResponse>, RequestError> {
-        let partitions = self.describe_topic(topic).await?.partitions;
-        let find = |partition| async move {
-            Ok((partition, self.offset(topic, partition, Start::Timestamp(timestamp)).await?))
+        let request = request(Method::GET, topic, &format!("/offsets?at={timestamp}"))?;
+        let found: TopicOffsetsResponse = self.send(&request, true).await?.json()?;
+        let offset = |PartitionOffsetResponse { partition, offset, timestamp }| {
+            (partition, OffsetResponse { offset, timestamp })
         };
-        let partitions = (0..partitions).map(PartitionIndex);
-        stream::iter(partitions).map(find).buffered(LOOKUPS_MAX).try_collect().await
+        Ok(found.offsets.into_iter().map(offset).collect())
     }
 }
 

@@ -39,6 +39,8 @@ async fn every_call_sends_what_the_api_describes() {
         assert_eq!(admin.list_topics("").await.unwrap().len(), 2, "both pages");
         assert_eq!(admin.delete_topic("t").await.unwrap(), topic_id(1));
         assert_eq!(admin.trim("t", partition, Offset(5)).await.unwrap(), Offset(5));
+        let found = admin.offsets_for_times("t", Timestamp::from_millis(4)).await.unwrap();
+        assert_eq!(found.into_values().map(|found| found.offset.0).collect::<Vec<_>>(), [0, 4]);
         for (start, offset) in [
             (Start::Earliest, 0),
             (Start::Latest, 10),

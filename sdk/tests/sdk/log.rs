@@ -9,8 +9,8 @@ use carnax::{
     FencingTokenResponse, Offset, PartitionIndex, Timestamp, TopicId, TopicResponse,
 };
 use carnax_core::http::{
-    AppendHead, OffsetResponse, PartitionFrame, PartitionResponse, RaiseEpochRequest, SetFencingTokenRequest,
-    read_envelope, read_frames,
+    AppendHead, OffsetResponse, PartitionFrame, PartitionOffsetResponse, PartitionResponse,
+    RaiseEpochRequest, SetFencingTokenRequest, TopicOffsetsResponse, read_envelope, read_frames,
 };
 use carnax_core::record::{Batch, set_base_offset};
 use http::{Method, Response};
@@ -94,6 +94,7 @@ impl Log {
             (&Method::GET, ["", "v1", "topics", _, "partitions", partition, "offsets"]) => {
                 state.offset(seen.param("at").unwrap(), partition.parse().unwrap())
             }
+            (&Method::GET, ["", "v1", "topics", _, "offsets"]) => state.offsets(seen.param("at").unwrap()),
             (&Method::POST, ["", "v1", "append"]) => state.append_atomically(seen),
             (&Method::POST, ["", "v1", "producers", id, "epoch"]) => {
                 let request: RaiseEpochRequest = serde_json::from_slice(&seen.body).unwrap();
@@ -279,14 +280,26 @@ impl State {
     }
 
     fn offset(&self, at: &str, index: usize) -> Reply {
+        Reply::json(&OffsetResponse { offset: self.find(at, index), timestamp: None })
+    }
+
+    fn offsets(&self, at: &str) -> Reply {
+        let found = (0..).zip(0..self.partitions.len()).map(|(partition, index)| PartitionOffsetResponse {
+            partition: PartitionIndex(partition),
+            offset: self.find(at, index),
+            timestamp: None,
+        });
+        Reply::json(&TopicOffsetsResponse { topic_id: self.topic_id, offsets: found.collect() })
+    }
+
+    fn find(&self, at: &str, index: usize) -> Offset {
         let partition = &self.partitions[index];
-        let offset = match at {
+        Offset(match at {
             "earliest" => partition.log_start,
             "latest" => partition.next,
             // Records are stamped with their offsets here.
             timestamp => timestamp.parse::<u64>().unwrap().clamp(partition.log_start, partition.next),
-        };
-        Reply::json(&OffsetResponse { offset: Offset(offset), timestamp: None })
+        })
     }
 }
 
