@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use carnax_core::id::SessionId;
-use carnax_core::metadata::{FetchFrom, Routing, TokenNow, UnitCommit};
+use carnax_core::metadata::{DeleteGroup, FetchFrom, Heartbeat, LeaveGroup, Routing, TokenNow, UnitCommit};
+use carnax_core::name::{GroupName, MemberId};
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::snapshot::{self, ReadError};
 use carnax_metadata_state::{Command, Entry, EntryError, FeatureLevel, State, invariant};
 
+use crate::groups::commands_of_groups;
 use crate::support::{
     Cluster, START, bootstrap, bytes_of, commit, create, delete, open_session, read_back, segment, slice,
     topic_id, trim, unit,
@@ -56,6 +58,15 @@ pub(crate) fn example_of_level_2() -> Cluster {
     writer.cluster
 }
 
+/// The same with groups.
+fn example_with_groups() -> Cluster {
+    let mut cluster = example_of_level_2();
+    for command in commands_of_groups() {
+        cluster.one(command).unwrap();
+    }
+    cluster
+}
+
 fn example_entry() -> Entry {
     let topic = topic_id(1);
     let routing = vec![Routing { topic, partition_count: 3 }];
@@ -93,6 +104,20 @@ fn example_entry_of_level_2() -> Entry {
     Entry { level: FeatureLevel(2), log_time: Timestamp::from_millis(START), commands }
 }
 
+fn example_entry_of_groups() -> Entry {
+    let (group, member): (GroupName, MemberId) = ("readers".parse().unwrap(), "ada".parse().unwrap());
+    let heartbeat = Heartbeat { group: group.clone(), member: member.clone(), epoch: 1, assignment_epoch: 2 };
+    let leave = LeaveGroup { group: group.clone(), member: member.clone(), epoch: None };
+    let mut commands = commands_of_groups();
+    commands.extend([
+        Command::ConfirmAssignment(heartbeat),
+        Command::ExpireMembers { members: vec![(group.clone(), member, 1)] },
+        Command::LeaveGroup(leave),
+        Command::DeleteGroup(DeleteGroup { group }),
+    ]);
+    Entry { level: FeatureLevel(2), log_time: Timestamp::from_millis(START), commands }
+}
+
 #[test]
 fn golden_files_of_version_1_are_read_and_written_alike() {
     let entry = std::fs::read(golden("entry-1.bin")).unwrap();
@@ -116,12 +141,25 @@ fn golden_files_of_level_2_are_read_and_written_alike() {
 }
 
 #[test]
+fn golden_files_of_groups_are_read_and_written_alike() {
+    let entry = std::fs::read(golden("entry-1-groups.bin")).unwrap();
+    assert_eq!(Entry::decode(&entry).unwrap(), example_entry_of_groups());
+    assert!(example_entry_of_groups().encode() == entry, "the encoding of an entry has changed");
+    let bytes = std::fs::read(golden("snapshot-1-groups.bin")).unwrap();
+    let state = read_back(&bytes).unwrap();
+    assert_eq!(invariant::check(&state), Vec::<String>::new());
+    assert!(bytes_of(&state) == bytes && bytes_of(&example_with_groups().state) == bytes);
+}
+
+#[test]
 #[ignore = "writes the golden files; run it once for a new version"]
 fn write_golden_files() {
     std::fs::write(golden("entry-1.bin"), example_entry().encode()).unwrap();
     std::fs::write(golden("snapshot-1.bin"), bytes_of(&example().state)).unwrap();
     std::fs::write(golden("entry-1-level-2.bin"), example_entry_of_level_2().encode()).unwrap();
     std::fs::write(golden("snapshot-1-level-2.bin"), bytes_of(&example_of_level_2().state)).unwrap();
+    std::fs::write(golden("entry-1-groups.bin"), example_entry_of_groups().encode()).unwrap();
+    std::fs::write(golden("snapshot-1-groups.bin"), bytes_of(&example_with_groups().state)).unwrap();
 }
 
 #[test]
@@ -175,7 +213,7 @@ fn an_entry_of_the_future_stops_the_node() {
 
 #[test]
 fn a_damaged_cut_or_overlong_snapshot_is_refused() {
-    let bytes = bytes_of(&example_of_level_2().state);
+    let bytes = bytes_of(&example_with_groups().state);
     for length in 0..bytes.len() {
         assert!(read_back(&bytes[..length]).is_err(), "cut to {length}");
     }

@@ -19,6 +19,22 @@ mod random;
 
 const GROUP: &str = "readers";
 
+/// A group in the middle of a hand-over and one without members, in a cluster that has topic 1 with three partitions.
+pub(crate) fn commands_of_groups() -> Vec<Command> {
+    let topic = crate::support::topic_id(1);
+    let said = OffsetCommit { metadata: "so far".to_owned(), ..to(on(topic, 2), 3) };
+    let mut numbered = plain(Some(("ada", 1)), vec![to(on(topic, 0), 5), said]);
+    numbered.number = Some(7);
+    let mut alone = plain(None, vec![to(on(topic, 1), 0)]);
+    alone.group = "loners".parse().unwrap();
+    vec![
+        Command::JoinGroup(join("ada", &["flights"], &[])),
+        Command::CommitOffsets(numbered),
+        Command::JoinGroup(join("bob", &[], &["fli*", "later-?"])),
+        Command::CommitOffsets(alone),
+    ]
+}
+
 fn join(member: &str, topics: &[&str], patterns: &[&str]) -> JoinGroup {
     JoinGroup {
         group: GROUP.parse().unwrap(),

@@ -1,7 +1,9 @@
 //! Who may commit what.
 
+use carnax_core::id::LogIndex;
+use carnax_core::limits;
 use carnax_core::metadata::{GroupOffset, GroupOffsets, ListGroups, SegmentOutcome, UnitCommit, UnitOutcome};
-use carnax_metadata_state::due;
+use carnax_metadata_state::{Entry, FeatureLevel, due};
 
 use super::*;
 use crate::support::{commit, refusal, unit};
@@ -330,4 +332,31 @@ fn offsets_and_groups_are_told_by_page() {
     assert_eq!(list("", Some("readers-2"), 9), Ok((vec![group("sinks", 0, 1)], false)));
     assert_eq!(list("é", None, 9), Ok((vec![], false)));
     assert_eq!(code(list("", None, 1_001)), ErrorCode::InvalidValue);
+}
+
+#[test]
+fn there_are_only_so_many_groups_and_those_that_are_there_go_on() {
+    let mut cluster = Cluster::new();
+    let topic = cluster.create("flights", 1, 1);
+    let of = |number: usize| {
+        let group = format!("g{number}").parse().unwrap();
+        Command::CommitOffsets(CommitOffsets { group, ..plain(None, vec![to(on(topic, 0), 0)]) })
+    };
+    // Past the checks of every step, which take their time with so many.
+    let commands = (0..limits::GROUPS_MAX).map(of).collect();
+    let entry = Entry { level: FeatureLevel::CURRENT, log_time: cluster.state.log_time(), commands };
+    let outcomes = cluster.state.apply(LogIndex(cluster.index + 1), &entry);
+    cluster.index += 1;
+    assert!(outcomes.iter().all(Result::is_ok));
+    let refused = cluster.one(of(limits::GROUPS_MAX)).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.facts.limit),
+        (ErrorCode::TooManyRequests, Some(limits::GROUPS_MAX as u64))
+    );
+    let joining = JoinGroup { group: "one-more".parse().unwrap(), ..join("ada", &["flights"], &[]) };
+    assert_eq!(code(cluster.one(Command::JoinGroup(joining))), ErrorCode::TooManyRequests);
+    cluster.one(of(7)).unwrap();
+    let gone = DeleteGroup { group: "g7".parse().unwrap() };
+    cluster.one(Command::DeleteGroup(gone)).unwrap();
+    cluster.one(of(limits::GROUPS_MAX)).unwrap();
 }
