@@ -111,7 +111,6 @@ async fn epochs_fence_and_say_what_became_of_the_one_before() {
     assert_eq!((&described["epoch"], &described["last_sequence"]), (&0.into(), &huge.clone().into()));
 
     let epoch = format!("{producer}/epoch");
-    frontend.call("POST", &epoch, &[], "{\"from\":4}").await.problem("fenced");
     for _ in 0..2 {
         let raised = frontend.call("POST", &epoch, &[], "{\"from\":0}").await.json();
         assert_eq!((&raised["epoch"], &raised["last_sequence"]), (&1.into(), &Value::Null));
@@ -133,6 +132,13 @@ async fn epochs_fence_and_say_what_became_of_the_one_before() {
     );
     of("3", "1", "contiguous").await.problem("sequence_gap");
     done(&of("3", "0", "contiguous").await, false);
+    frontend.call("POST", &epoch, &[], "{\"from\":0}").await.problem("fenced");
+    let above = frontend.call("POST", &epoch, &[], "{\"from\":4}").await.json();
+    assert_eq!(
+        (&above["epoch"], &above["before"]["epoch"]),
+        (&5.into(), &4.into()),
+        "nothing was in that one"
+    );
     of("1", "0", "contiguous").await.problem("fenced");
     let started = frontend.call("POST", "/v1/producers/new/epoch", &[], "").await.json();
     assert_eq!((&started["epoch"], started.get("before")), (&0.into(), None));
