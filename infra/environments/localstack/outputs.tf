@@ -1,0 +1,21 @@
+output "bucket" {
+  value = module.storage.bucket
+}
+
+output "object_store" {
+  description = "What CARNAX_OBJECT_STORE is to say."
+  value       = module.storage.object_store
+}
+
+output "queues" {
+  description = "By name: url, arn, dead_letter_url, dead_letter_arn."
+  value       = module.queues.queues
+}
+
+output "function_url" {
+  value = module.frontend_lambda.function_url
+}
+
+output "function_names" {
+  value = module.frontend_lambda.function_names
+}

@@ -1,0 +1,70 @@
+# Queues whose messages become records, each with a queue for the messages that never do, and an alarm on that one.
+
+locals {
+  # SQS insists that names of FIFO queues end so.
+  suffix = { for name, queue in var.queues : name => queue.fifo ? ".fifo" : "" }
+}
+
+resource "aws_sqs_queue" "dead_letter" {
+  for_each                  = var.queues
+  name                      = "${var.name}-${each.key}-dead${local.suffix[each.key]}"
+  fifo_queue                = each.value.fifo
+  message_retention_seconds = 14 * 24 * 3600
+  sqs_managed_sse_enabled   = true
+}
+
+resource "aws_sqs_queue" "ingest" {
+  for_each                   = var.queues
+  name                       = "${var.name}-${each.key}${local.suffix[each.key]}"
+  fifo_queue                 = each.value.fifo
+  visibility_timeout_seconds = var.visibility_timeout_seconds
+  message_retention_seconds  = 4 * 24 * 3600
+  receive_wait_time_seconds  = 20
+  sqs_managed_sse_enabled    = true
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.dead_letter[each.key].arn
+    maxReceiveCount     = each.value.max_receive_count
+  })
+}
+
+# Nobody may use our dead-letter queues for queues of their own.
+resource "aws_sqs_queue_redrive_allow_policy" "dead_letter" {
+  for_each  = var.queues
+  queue_url = aws_sqs_queue.dead_letter[each.key].id
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = [aws_sqs_queue.ingest[each.key].arn]
+  })
+}
+
+resource "aws_cloudwatch_metric_alarm" "dead_letter" {
+  for_each            = var.queues
+  alarm_name          = "${var.name}-${each.key}-dead-letters"
+  alarm_description   = "Messages of ${aws_sqs_queue.ingest[each.key].name} could not become records: read them in ${aws_sqs_queue.dead_letter[each.key].name}."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = aws_sqs_queue.dead_letter[each.key].name }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_actions
+}
+
+resource "aws_cloudwatch_metric_alarm" "oldest" {
+  for_each            = var.queues
+  alarm_name          = "${var.name}-${each.key}-oldest-message"
+  alarm_description   = "Messages of ${aws_sqs_queue.ingest[each.key].name} wait for ${var.oldest_message_seconds_max} s: ingestion stands still or is too slow."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateAgeOfOldestMessage"
+  dimensions          = { QueueName = aws_sqs_queue.ingest[each.key].name }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 5
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.oldest_message_seconds_max
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_actions
+}
