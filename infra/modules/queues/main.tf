@@ -2,8 +2,19 @@
 
 locals {
   # SQS insists that names of FIFO queues end so.
-  suffix = { for name, queue in var.queues : name => queue.fifo ? ".fifo" : "" }
+  suffix       = { for name, queue in var.queues : name => queue.fifo ? ".fifo" : "" }
+  ingest_names = { for name in keys(var.queues) : name => "${var.name}-${name}${local.suffix[name]}" }
+
+  # Each queue of a pair names the other. This ARN is put together, or neither could be made first.
+  arn_prefix = join(":", [
+    "arn", data.aws_partition.current.partition, "sqs", data.aws_region.current.name,
+    data.aws_caller_identity.current.account_id,
+  ])
 }
+
+data "aws_caller_identity" "current" {}
+data "aws_partition" "current" {}
+data "aws_region" "current" {}
 
 resource "aws_sqs_queue" "dead_letter" {
   for_each                  = var.queues
@@ -11,11 +22,16 @@ resource "aws_sqs_queue" "dead_letter" {
   fifo_queue                = each.value.fifo
   message_retention_seconds = 14 * 24 * 3600
   sqs_managed_sse_enabled   = true
+  # Nobody may use our dead-letter queues for queues of their own.
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = ["${local.arn_prefix}:${local.ingest_names[each.key]}"]
+  })
 }
 
 resource "aws_sqs_queue" "ingest" {
   for_each                   = var.queues
-  name                       = "${var.name}-${each.key}${local.suffix[each.key]}"
+  name                       = local.ingest_names[each.key]
   fifo_queue                 = each.value.fifo
   visibility_timeout_seconds = var.visibility_timeout_seconds
   message_retention_seconds  = 4 * 24 * 3600
@@ -24,16 +40,6 @@ resource "aws_sqs_queue" "ingest" {
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead_letter[each.key].arn
     maxReceiveCount     = each.value.max_receive_count
-  })
-}
-
-# Nobody may use our dead-letter queues for queues of their own.
-resource "aws_sqs_queue_redrive_allow_policy" "dead_letter" {
-  for_each  = var.queues
-  queue_url = aws_sqs_queue.dead_letter[each.key].id
-  redrive_allow_policy = jsonencode({
-    redrivePermission = "byQueue"
-    sourceQueueArns   = [aws_sqs_queue.ingest[each.key].arn]
   })
 }
 
