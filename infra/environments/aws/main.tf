@@ -31,7 +31,7 @@ module "network" {
   cidr            = var.cidr
   bucket_arn      = module.storage.bucket_arn
   client_cidrs    = concat([var.cidr], var.client_cidrs)
-  sqs_endpoint    = var.frontend_service
+  sqs_endpoint    = var.frontend_service || length(var.wakeup_queues) > 0
   operator_access = var.operator_access
 }
 
@@ -49,6 +49,7 @@ module "metadata_cluster" {
   log_objects_arn      = module.storage.log_objects_arn
   artifact_objects_arn = module.storage.artifact_objects_arn
   artifacts            = local.artifacts
+  wakeup_queue_arns    = values(module.queues.wakeup_queues)[*].arn
 }
 
 module "frontend_lambda" {
@@ -103,6 +104,7 @@ module "queues" {
   source        = "../../modules/queues"
   name          = var.name
   queues        = { for name, queue in var.queues : name => { fifo = queue.fifo, max_receive_count = queue.max_receive_count } }
+  wakeup_queues = var.wakeup_queues
   alarm_actions = [module.monitoring.alarm_topic_arn]
 }
 

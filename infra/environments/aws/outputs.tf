@@ -25,6 +25,11 @@ output "queues" {
   value       = module.queues.queues
 }
 
+output "wakeup_queues" {
+  description = "Queues that are told of commits, with the same fields."
+  value       = module.queues.wakeup_queues
+}
+
 output "function_url" {
   description = "Wants requests that are signed with IAM credentials."
   value       = module.frontend_lambda.function_url

@@ -93,6 +93,12 @@ variable "queues" {
   default = {}
 }
 
+variable "wakeup_queues" {
+  description = "Names of queues that the metadata nodes tell of commits. The first brings an interface endpoint with it, which costs: docs/cost.md."
+  type        = set(string)
+  default     = []
+}
+
 variable "alarm_email" {
   description = "Who is told of alarms; empty for nobody."
   type        = string

@@ -59,6 +59,7 @@ module "queues" {
     ordered  = { fifo = true, max_receive_count = var.max_receive_count }
     standard = { fifo = false, max_receive_count = var.max_receive_count }
   }
+  wakeup_queues              = ["wakeups"]
   visibility_timeout_seconds = var.visibility_timeout_seconds
   alarm_actions              = [module.monitoring.alarm_topic_arn]
 }

@@ -12,6 +12,11 @@ output "queues" {
   value       = module.queues.queues
 }
 
+output "wakeup_queues" {
+  description = "Queues that are told of commits, with the same fields."
+  value       = module.queues.wakeup_queues
+}
+
 output "function_url" {
   value = module.frontend_lambda.function_url
 }

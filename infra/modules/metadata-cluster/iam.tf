@@ -27,6 +27,14 @@ data "aws_iam_policy_document" "node" {
     actions   = ["s3:GetObject"]
     resources = [var.artifact_objects_arn]
   }
+  dynamic "statement" {
+    for_each = length(var.wakeup_queue_arns) > 0 ? [1] : []
+    content {
+      sid       = "TellOfCommits"
+      actions   = ["sqs:SendMessage", "sqs:GetQueueUrl"]
+      resources = var.wakeup_queue_arns
+    }
+  }
 }
 
 resource "aws_iam_role" "node" {

@@ -76,3 +76,9 @@ variable "artifacts" {
   description = "s3:// folder with carnax-metadata-node, carnax-frontend, carnax and SHA256SUMS."
   type        = string
 }
+
+variable "wakeup_queue_arns" {
+  description = "Queues that the nodes tell of commits."
+  type        = list(string)
+  default     = []
+}

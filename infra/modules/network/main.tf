@@ -74,7 +74,7 @@ resource "aws_vpc_endpoint" "s3" {
   tags              = { Name = "${var.name}-s3" }
 }
 
-# Only processes inside the network need it: Lambda's event source mappings poll from outside.
+# Only processes inside the network need it, to poll or to tell of commits: Lambda's event source mappings poll from outside.
 resource "aws_vpc_endpoint" "sqs" {
   count               = var.sqs_endpoint ? 1 : 0
   vpc_id              = aws_vpc.this.id

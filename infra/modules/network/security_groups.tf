@@ -12,6 +12,9 @@ locals {
 
   # Egress to S3 leaves through the gateway endpoint, so the destination is S3's prefix list.
   s3_callers = local.groups
+
+  # Frontends poll queues, metadata nodes tell queues of commits; functions get their messages handed in.
+  sqs_callers = { for role in ["frontend", "metadata"] : role => local.groups[role] }
 }
 
 resource "aws_security_group" "metadata" {
@@ -86,17 +89,19 @@ resource "aws_vpc_security_group_ingress_rule" "frontend_http" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "endpoint_https" {
-  description                  = "SQS for frontends"
+  for_each                     = local.sqs_callers
+  description                  = "SQS for ${each.key}"
   security_group_id            = aws_security_group.endpoint.id
-  referenced_security_group_id = aws_security_group.frontend.id
+  referenced_security_group_id = each.value
   from_port                    = 443
   to_port                      = 443
   ip_protocol                  = "tcp"
 }
 
 resource "aws_vpc_security_group_egress_rule" "endpoint_https" {
+  for_each                     = local.sqs_callers
   description                  = "SQS by its interface endpoint"
-  security_group_id            = aws_security_group.frontend.id
+  security_group_id            = each.value
   referenced_security_group_id = aws_security_group.endpoint.id
   from_port                    = 443
   to_port                      = 443

@@ -1,9 +1,13 @@
-# Queues whose messages become records, each with a queue for the messages that never do, and an alarm on that one.
+# Queues whose messages become records, and queues that are told of commits; each with a queue for the messages that nobody
+# could use, and an alarm on that one.
 
 locals {
+  wakeups = { for name in var.wakeup_queues : name => { fifo = false, max_receive_count = 10 } }
+  queues  = merge(var.queues, local.wakeups)
+
   # SQS insists that names of FIFO queues end so.
-  suffix       = { for name, queue in var.queues : name => queue.fifo ? ".fifo" : "" }
-  ingest_names = { for name in keys(var.queues) : name => "${var.name}-${name}${local.suffix[name]}" }
+  suffix = { for name, queue in local.queues : name => queue.fifo ? ".fifo" : "" }
+  names  = { for name in keys(local.queues) : name => "${var.name}-${name}${local.suffix[name]}" }
 
   # Each queue of a pair names the other. This ARN is put together, or neither could be made first.
   arn_prefix = join(":", [
@@ -17,7 +21,7 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 resource "aws_sqs_queue" "dead_letter" {
-  for_each                  = var.queues
+  for_each                  = local.queues
   name                      = "${var.name}-${each.key}-dead${local.suffix[each.key]}"
   fifo_queue                = each.value.fifo
   message_retention_seconds = 14 * 24 * 3600
@@ -25,13 +29,13 @@ resource "aws_sqs_queue" "dead_letter" {
   # Nobody may use our dead-letter queues for queues of their own.
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
-    sourceQueueArns   = ["${local.arn_prefix}:${local.ingest_names[each.key]}"]
+    sourceQueueArns   = ["${local.arn_prefix}:${local.names[each.key]}"]
   })
 }
 
-resource "aws_sqs_queue" "ingest" {
-  for_each                   = var.queues
-  name                       = local.ingest_names[each.key]
+resource "aws_sqs_queue" "work" {
+  for_each                   = local.queues
+  name                       = local.names[each.key]
   fifo_queue                 = each.value.fifo
   visibility_timeout_seconds = var.visibility_timeout_seconds
   message_retention_seconds  = 4 * 24 * 3600
@@ -44,9 +48,9 @@ resource "aws_sqs_queue" "ingest" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "dead_letter" {
-  for_each            = var.queues
+  for_each            = local.queues
   alarm_name          = "${var.name}-${each.key}-dead-letters"
-  alarm_description   = "Messages of ${aws_sqs_queue.ingest[each.key].name} could not become records: read them in ${aws_sqs_queue.dead_letter[each.key].name}."
+  alarm_description   = "Messages of ${aws_sqs_queue.work[each.key].name} could not be used: read them in ${aws_sqs_queue.dead_letter[each.key].name}."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = aws_sqs_queue.dead_letter[each.key].name }
@@ -60,12 +64,12 @@ resource "aws_cloudwatch_metric_alarm" "dead_letter" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "oldest" {
-  for_each            = var.queues
+  for_each            = local.queues
   alarm_name          = "${var.name}-${each.key}-oldest-message"
-  alarm_description   = "Messages of ${aws_sqs_queue.ingest[each.key].name} wait for ${var.oldest_message_seconds_max} s: ingestion stands still or is too slow."
+  alarm_description   = "Messages of ${aws_sqs_queue.work[each.key].name} wait for ${var.oldest_message_seconds_max} s: whoever takes them stands still or is too slow."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
-  dimensions          = { QueueName = aws_sqs_queue.ingest[each.key].name }
+  dimensions          = { QueueName = aws_sqs_queue.work[each.key].name }
   statistic           = "Maximum"
   period              = 60
   evaluation_periods  = 5

@@ -19,6 +19,16 @@ variable "queues" {
   }
 }
 
+variable "wakeup_queues" {
+  description = "Names of queues that the metadata nodes tell of commits, for consumers that sleep until then."
+  type        = set(string)
+  default     = []
+  validation {
+    condition     = length(setintersection(var.wakeup_queues, keys(var.queues))) == 0
+    error_message = "A queue is for ingestion or for wake-ups."
+  }
+}
+
 variable "visibility_timeout_seconds" {
   description = "How long a message is hidden while it is worked on: six times the time limit of the function, as AWS asks for."
   type        = number
