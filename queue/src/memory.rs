@@ -32,7 +32,7 @@ pub struct Depth {
 /// Visibility and deduplication follow the clock that is handed in; only the wait of a receive is tokio's. A receive that
 /// waits while the clock jumps sees it at its next look: when something else happens to the queue, or the wait is over.
 ///
-/// Not imitated: retention, the limits of messages in flight, delays, and deliveries without cause of standard queues.
+/// A repeat is answered as what it repeats was. Not imitated: retention, the limits of messages in flight, delays, and deliveries without cause of standard queues.
 #[derive(Debug)]
 pub struct MemoryQueue {
     name: String,

@@ -25,7 +25,7 @@ pub struct OutgoingMessage {
 /// What a queue says of a message that it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
-    /// The queue's own name of the message. A repeat gets that of the message that it repeats.
+    /// The queue's own name of the message.
     pub message_id: String,
     /// Its place in the order of its group; FIFO queues only.
     pub sequence: Option<u128>,

@@ -25,7 +25,8 @@ pub type QueueFuture<'a, T> = BoxFuture<'a, Result<T, QueueError>>;
 ///   it is delivered again, with a new receipt and a higher count.
 /// - **FIFO.** Messages of a group are delivered in the order of their sequences. While one of them is in flight, no other
 ///   receive gets any of that group; the groups do not wait for each other.
-/// - **Deduplication.** A FIFO queue answers a repeat within five minutes as it answered the first one, and delivers it never.
+/// - **Deduplication.** A FIFO queue accepts a repeat within five minutes and delivers it never. Its answer may name the
+///   message that was repeated, or one that nobody will see.
 /// - **Unknown outcomes.** A call that may have been done although no answer says so fails with
 ///   [`Failure::OutcomeUnknown`](crate::Failure::OutcomeUnknown). After a receive, messages may be in flight that nobody
 ///   holds; they come again. Every other failure promises that nothing was done.

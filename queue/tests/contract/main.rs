@@ -22,8 +22,8 @@ async fn a_group_is_delivered_in_order_to_one_receiver_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_repeat_within_five_minutes_is_answered_alike_and_never_delivered() {
-    on_both(stories::a_repeat_within_five_minutes_is_answered_alike_and_never_delivered).await;
+async fn a_repeat_within_five_minutes_is_accepted_and_never_delivered() {
+    on_both(stories::a_repeat_within_five_minutes_is_accepted_and_never_delivered).await;
 }
 
 #[tokio::test]
