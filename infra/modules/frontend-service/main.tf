@@ -40,6 +40,7 @@ resource "aws_launch_template" "frontend" {
     ebs {
       encrypted   = true
       volume_type = "gp3"
+      volume_size = 8
     }
   }
 

@@ -57,6 +57,7 @@ resource "aws_instance" "node" {
   root_block_device {
     encrypted   = true
     volume_type = "gp3"
+    volume_size = 8
   }
 
   tags = { Name = "${var.name}-metadata-${each.key}" }
