@@ -11,6 +11,7 @@ use carnax_object_store::{ObjectStore, ObjectStoreSettings, ObjectStoreUrl};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
+use carnax_queue::SqsQueues;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +94,7 @@ async fn start_node(
         entropy: Arc::new(SystemEntropy),
         network: Arc::new(TcpNetwork),
         object_store: Arc::clone(store),
+        queues: Arc::new(SqsQueues::default()),
         disk: Disk::Directory(settings.dir.clone()),
     };
     let (tell, told) = oneshot::channel();

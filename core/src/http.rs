@@ -5,6 +5,7 @@
 mod atomic;
 mod frame;
 mod group;
+mod wakeup;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,7 @@ pub use group::{
     HeartbeatRequest, JoinGroupRequest, LeftGroupResponse, MemberResponse, OffsetEntry, ResetOffset,
     ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse,
 };
+pub use wakeup::{PutWakeupRequest, WakeupsResponse};
 
 /// Content types of requests and answers.
 pub mod content_type {

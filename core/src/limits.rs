@@ -119,6 +119,21 @@ pub const MEMBER_SESSION_MAX: Duration = Duration::from_secs(30 * 60);
 /// The longest time between two heartbeats of a member; a third of its session if that is shorter.
 pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(3);
 
+/// Length in bytes of the name of a wake-up.
+pub const WAKEUP_NAME_BYTES_MAX: usize = 64;
+/// Length in bytes of the URL of a queue.
+pub const WAKEUP_QUEUE_BYTES_MAX: usize = 512;
+/// Wake-ups of one topic.
+pub const TOPIC_WAKEUPS_MAX: usize = 16;
+/// Wake-ups of a cluster.
+pub const WAKEUPS_MAX: usize = 10_000;
+/// The longest time over which commits share one event.
+pub const WAKEUP_WINDOW_MAX: Duration = Duration::from_secs(60);
+/// The time over which commits share one event where none is said.
+pub const WAKEUP_WINDOW_DEFAULT: Duration = Duration::from_millis(100);
+/// Partitions in one event, so that it stays far below what a message of a queue may hold.
+pub const EVENT_PARTITIONS_MAX: usize = 1_000;
+
 /// Metadata nodes of a cluster, learners included.
 pub const NODES_MAX: usize = 64;
 /// Length in bytes of an address, and of the name of a frontend.

@@ -14,6 +14,7 @@ mod fetch;
 mod group;
 mod producer;
 mod settings;
+mod wakeup;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,10 @@ pub use group::{
 };
 pub use producer::{DescribeProducer, FencedEpoch, KeptReply, ProducerDescription, RaiseProducerEpoch};
 pub use settings::{AlterSettings, ClusterSettings, DescribeSettings, InvalidSetting, SettingsDescription};
+pub use wakeup::{
+    CommitEvent, CommittedRange, DeleteWakeup, DeletedWakeup, ListWakeups, PutWakeup, WakeupDescription,
+    WakeupList, check_wakeup,
+};
 
 /// A question with one answer.
 pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -93,6 +98,9 @@ calls! {
     DeleteGroup => DeletedGroup;
     AlterSettings => SettingsDescription;
     DescribeSettings => SettingsDescription;
+    PutWakeup => WakeupDescription;
+    DeleteWakeup => DeletedWakeup;
+    ListWakeups => WakeupList;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;
     RemoveNode => MembershipChanged;

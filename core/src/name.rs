@@ -111,6 +111,12 @@ name! {
 }
 
 name! {
+    /// A wake-up of a topic.
+    WakeupName, "a wake-up name", limits::WAKEUP_NAME_BYTES_MAX, "of A-Z a-z 0-9 . _ -",
+    |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+name! {
     /// Topics by name, where `*` stands for any number of characters and `?` for one.
     ///
     /// No regular expression: what matches must be the same in every build, for ever, and cost little whatever is asked.

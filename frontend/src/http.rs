@@ -19,6 +19,7 @@ mod producers;
 pub(crate) mod server;
 mod stamp;
 mod topics;
+mod wakeups;
 
 use std::sync::Arc;
 
@@ -70,6 +71,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
             post(append::to_partition).get(fetch::records).delete(topics::trim),
         )
         .route("/v1/append", post(atomic::append))
+        .route("/v1/topics/{topic}/wakeups", get(wakeups::list))
+        .route("/v1/topics/{topic}/wakeups/{wakeup}", put(wakeups::put).delete(wakeups::delete))
         .route(
             "/v1/topics/{topic}/partitions/{partition}/fencing-token",
             put(fencing::set).get(fencing::describe),
@@ -125,6 +128,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         topics::alter,
         topics::delete,
         topics::trim,
+        wakeups::put,
+        wakeups::list,
+        wakeups::delete,
         cluster::describe,
         cluster::settings,
         cluster::alter_settings,

@@ -17,4 +17,5 @@ mod frontend {
     mod guarantees;
     mod round_trips;
     mod streams;
+    mod wakeups;
 }

@@ -23,6 +23,7 @@ use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
 use carnax_platform::rpc::{Channel, ChannelSettings};
+use carnax_queue::SqsQueues;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +125,7 @@ async fn start(dir: &Path, store: &Arc<dyn ObjectStore>) -> Result<Running> {
         entropy: Arc::new(SystemEntropy),
         network: Arc::new(TcpNetwork),
         object_store: Arc::clone(store),
+        queues: Arc::new(SqsQueues::default()),
         disk: Disk::Directory(dir.to_owned()),
     };
     let (shutdown, (tell, told)) = (CancellationToken::new(), oneshot::channel());

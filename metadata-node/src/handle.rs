@@ -5,6 +5,7 @@
 
 mod groups;
 mod guarantees;
+mod wakeups;
 
 use std::sync::Arc;
 use std::time::Duration;

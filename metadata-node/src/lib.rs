@@ -4,13 +4,15 @@
 //!  RPC calls ─▶ handle ─▶ propose / read index ─▶ carnax-metadata-raft ─▶ carnax-metadata-state
 //!                ▲
 //!  duties ───────┤ (leader only: bootstrap, votes, expiry, clocks)
-//!  group sessions ┘ (leader only: which members were heard)
+//!  group sessions ┤ (leader only: which members were heard)
+//!  announce ─────┘ (leader only: queues that are told about commits)
 //! ```
 //!
 //! It owns bootstrap, identity, membership, time stamps, and the ports. It never sees a record, never touches a segment
 //! object, and decides nothing that `apply` decides.
 #![warn(missing_docs)]
 
+mod announce;
 mod bootstrap;
 mod cluster;
 mod config;

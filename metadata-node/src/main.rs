@@ -9,6 +9,7 @@ use carnax_object_store::ObjectStoreSettings;
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
+use carnax_queue::SqsQueues;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
         entropy: Arc::new(SystemEntropy),
         network: Arc::new(TcpNetwork),
         object_store,
+        queues: Arc::new(SqsQueues::default()),
         disk: Disk::Directory(settings.dir.clone()),
     };
     let shutdown = CancellationToken::new();

@@ -22,6 +22,14 @@ pub(crate) struct Metrics {
     pub(crate) heartbeats: IntCounterVec,
     pub(crate) members_expelled: IntCounter,
     pub(crate) session_tick_age: IntGauge,
+    pub(crate) wakeups: WakeupMetrics,
+}
+
+/// How queues are told about commits.
+#[derive(Debug, Clone)]
+pub(crate) struct WakeupMetrics {
+    pub(crate) attempts: IntCounterVec,
+    pub(crate) age: IntGauge,
 }
 
 /// How much there is of what the state keeps.
@@ -99,6 +107,7 @@ impl Metrics {
                 "carnax_metadata_session_tick_age_milliseconds",
                 "Since a quorum last confirmed the clock of group sessions; 0 where there are none.",
             ),
+            wakeups: WakeupMetrics::new(&gauge, &counters),
             refused: counters(
                 "carnax_metadata_refused_total",
                 "Calls answered with a problem, by its code.",
@@ -110,6 +119,25 @@ impl Metrics {
                 "code",
             ),
             registry,
+        }
+    }
+}
+
+impl WakeupMetrics {
+    fn new(
+        gauge: &impl Fn(&'static str, &'static str) -> IntGauge,
+        counters: &impl Fn(&'static str, &'static str, &'static str) -> IntCounterVec,
+    ) -> Self {
+        Self {
+            attempts: counters(
+                "carnax_metadata_wakeups_total",
+                "Attempts of this leader to tell a queue about commits, sent or failed.",
+                "result",
+            ),
+            age: gauge(
+                "carnax_metadata_wakeup_age_seconds",
+                "How long the wake-up at work for longest has been at it; 0 if all queues know everything.",
+            ),
         }
     }
 }

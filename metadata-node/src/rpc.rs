@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use carnax_core::metadata::{
     AddNode, AlterSettings, AlterTopic, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
-    DeleteGroup, DeleteTopic, DescribeCluster, DescribeFencingToken, DescribeGroup, DescribeProducer,
-    DescribeSettings, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics,
-    OpenSession, PlanFetch, RaiseProducerEpoch, RemoveNode, SetFencingToken, TransferLeadership,
-    TrimPartition, WatchCommits,
+    DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
+    DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup, LeaveGroup,
+    ListGroups, ListTopics, ListWakeups, OpenSession, PlanFetch, PutWakeup, RaiseProducerEpoch, RemoveNode,
+    SetFencingToken, TransferLeadership, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
@@ -25,6 +25,7 @@ pub(crate) fn router(handle: &Handle, shutdown: &CancellationToken) -> Router {
     let router = commands(router, handle);
     let router = guarantees(router, handle);
     let router = groups(router, handle);
+    let router = wakeups(router, handle);
     membership(router, handle)
 }
 
@@ -79,6 +80,12 @@ fn groups(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, DescribeGroup, describe_group);
     let router = unary!(router, handle, ListGroups, list_groups);
     unary!(router, handle, DeleteGroup, delete_group)
+}
+
+fn wakeups(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, PutWakeup, put_wakeup);
+    let router = unary!(router, handle, DeleteWakeup, delete_wakeup);
+    unary!(router, handle, ListWakeups, list_wakeups)
 }
 
 fn membership(router: Router, handle: &Handle) -> Router {

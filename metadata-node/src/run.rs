@@ -10,6 +10,7 @@ use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 use carnax_platform::network::{Listener, Network};
 use carnax_platform::rpc;
+use carnax_queue::Queues;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,7 +21,7 @@ use crate::group_sessions::{self, GroupSessions};
 use crate::handle::Handle;
 use crate::identity::{Disk, Identity, IdentityError};
 use crate::stamper::Stamper;
-use crate::{http, join};
+use crate::{announce, http, join};
 
 /// How long answers in progress may take when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ pub struct Components {
     pub network: Arc<dyn Network>,
     /// The bucket of the cluster.
     pub object_store: Arc<dyn ObjectStore>,
+    /// Reaches the queues that are told about commits.
+    pub queues: Arc<dyn Queues>,
     /// Where log, snapshots and identity lie.
     pub disk: Disk,
 }
@@ -136,6 +139,7 @@ pub async fn run(
 /// A node that is part of its cluster.
 struct Node {
     duties: Duties,
+    queues: Arc<dyn Queues>,
 }
 
 /// Gets an identity, opens Raft under it, and begins the cluster if that is this node's part.
@@ -161,7 +165,8 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let handle = Handle::new(raft, entropy, sessions, identity.cluster, identity.incarnation);
     let clock = Arc::clone(&components.clock);
     let (bootstrap, advertised) = (identity.bootstrap, advertised.to_owned());
-    Ok(Node { duties: Duties { handle, stamper, clock, bootstrap, disk, advertised } })
+    let queues = Arc::clone(&components.queues);
+    Ok(Node { queues, duties: Duties { handle, stamper, clock, bootstrap, disk, advertised } })
 }
 
 /// A node of a cluster that was restored elsewhere must not go on; a bucket that does not answer stops nobody.
@@ -205,6 +210,7 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(node.duties.run(stop.clone()));
     tasks.spawn(group_sessions::watch(handle.clone(), stop.clone()));
+    tasks.spawn(announce::run(handle.clone(), node.queues, stop.clone()));
     let router = crate::rpc::router(&handle, &stop).merge(raft.router());
     let stopped = stop.clone();
     let mut server = tokio::spawn(rpc::serve(listener, router, async move { stopped.cancelled().await }));

@@ -15,6 +15,7 @@ mod error;
 mod limits;
 mod memory;
 mod message;
+mod open;
 mod queue;
 mod sqs;
 
@@ -24,5 +25,6 @@ pub use limits::{
 };
 pub use memory::{Depth, MemoryQueue};
 pub use message::{OutgoingMessage, Receipt, Receive, ReceivedMessage, Sent};
+pub use open::{Queues, SqsQueues};
 pub use queue::{MessageQueue, QueueFuture};
 pub use sqs::{SqsQueue, SqsSettings};

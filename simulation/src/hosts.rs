@@ -7,6 +7,7 @@ use carnax_frontend::deliberate_bugs::{DeliberateBug, DeliberateBugs};
 use carnax_metadata_node::{Disk, MemoryNodeDisk};
 use carnax_object_store::ObjectStoreUrl;
 use carnax_platform::entropy::Entropy;
+use carnax_queue::SqsQueues;
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::RemoteStore;
@@ -53,6 +54,7 @@ impl NodeHost {
             entropy: self.entropy,
             network: Arc::new(SimulatedNetwork),
             object_store: Arc::new(RemoteStore::new()?),
+            queues: Arc::new(SqsQueues::default()),
             disk: Disk::Memory(Box::new(self.disk)),
         };
         let forever = CancellationToken::new();

@@ -10,10 +10,10 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SessionId, TopicId};
 use carnax_core::metadata::{
     AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
-    DeleteGroup, DeleteTopic, DescribeCluster, DescribeFencingToken, DescribeGroup, DescribeProducer,
-    DescribeSettings, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics,
-    MemberAssignment, OpenSession, PlanFetch, RaiseProducerEpoch, SetFencingToken, SettingsDescription,
-    TrimPartition, WatchCommits,
+    DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
+    DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup, LeaveGroup,
+    ListGroups, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanFetch, PutWakeup,
+    RaiseProducerEpoch, SetFencingToken, SettingsDescription, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -295,6 +295,10 @@ fn router(inner: &Arc<Inner>) -> Router {
     let router = command!(router, inner, SetFencingToken, FencingTokenSet, |_, request| {
         Command::SetFencingToken(request)
     });
+    let router = command!(router, inner, PutWakeup, WakeupPut, |_, request| Command::PutWakeup(request));
+    let router =
+        command!(router, inner, DeleteWakeup, WakeupDeleted, |_, request| { Command::DeleteWakeup(request) });
+    let router = query!(router, inner, ListWakeups, answer::list_wakeups);
     let router = query!(router, inner, DescribeProducer, answer::describe_producer);
     let router = query!(router, inner, DescribeFencingToken, answer::describe_fencing_token);
     let router = query!(router, inner, DescribeTopic, answer::describe_topic);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::NodeId;
+use carnax_core::id::{LogIndex, NodeId};
 use carnax_core::problem::Problem;
 use carnax_metadata_state::Command;
 use carnax_platform::rpc::Router;
@@ -187,6 +187,14 @@ impl RaftNode {
     /// The state as this node has it; may be behind.
     pub fn state(&self) -> Arc<StateView> {
         Arc::clone(&self.0.watches.view.borrow())
+    }
+
+    /// The state once it holds an entry that [`watch_applied`](Self::watch_applied) told of: readers see it a little later.
+    pub async fn state_with(&self, entry: LogIndex) -> Arc<StateView> {
+        let mut view = self.0.watches.view.clone();
+        // Fails only when the node has shut down, and then nothing more will be applied.
+        let _ = view.wait_for(|view| view.applied >= entry).await;
+        self.state()
     }
 
     /// Entries as they are applied, from now on. A receiver that falls behind is told so and misses some; an installed

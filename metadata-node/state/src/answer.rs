@@ -18,12 +18,14 @@ use carnax_core::topic::TopicName;
 
 mod group;
 mod producer;
+mod wakeup;
 
 pub use crate::node::Node;
 pub use group::{
     Session, describe_group, fetch_offsets, list_groups, member_assignment, must_confirm, sessions,
 };
 pub use producer::{describe_fencing_token, describe_producer, describe_settings};
+pub use wakeup::{Announcement, announcement, list_wakeups, wakeups};
 
 use crate::State;
 use crate::command::{Outcome, Reply};

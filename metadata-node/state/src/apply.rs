@@ -9,8 +9,8 @@ mod unit;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{LogIndex, NodeId, PartitionIndex};
 use carnax_core::metadata::{
-    DeleteTopic, DeletedTopic, PartitionFence, SessionOpened, SetFencingToken, TokenNow, TrimPartition,
-    TrimmedPartition,
+    DeleteTopic, DeletedTopic, DeletedWakeup, PartitionFence, SessionOpened, SetFencingToken, TokenNow,
+    TrimPartition, TrimmedPartition,
 };
 use carnax_core::name::FencingToken;
 use carnax_core::problem::Problem;
@@ -27,6 +27,7 @@ use crate::segment::{Moment, Segments};
 use crate::session::Sessions;
 use crate::settings::Settings;
 use crate::topic::Topics;
+use crate::wakeup::Wakeups;
 
 /// Everything that the metadata core knows. Cloning is cheap: a clone shares its content until either changes.
 #[derive(Debug, Clone)]
@@ -41,6 +42,7 @@ pub struct State {
     pub(crate) topics: Topics,
     pub(crate) segments: Segments,
     pub(crate) groups: Groups,
+    pub(crate) wakeups: Wakeups,
 }
 
 impl Default for State {
@@ -56,6 +58,7 @@ impl Default for State {
             topics: Topics::default(),
             segments: Segments::default(),
             groups: Groups::default(),
+            wakeups: Wakeups::default(),
         }
     }
 }
@@ -157,6 +160,9 @@ impl State {
             | Command::ExpireMembers { .. }
             | Command::CommitOffsets(_)
             | Command::DeleteGroup(_) => self.change_group(at, command),
+            Command::PutWakeup(_) | Command::DeleteWakeup(_) | Command::ConfirmAnnouncement { .. } => {
+                self.change_wakeup(at, command)
+            }
         }
     }
 
@@ -168,6 +174,7 @@ impl State {
             self.topics.slice_count = self.topics.slice_count.saturating_sub(slices);
         }
         self.groups.topic_deleted(&self.topics, topic_id, &topic.name);
+        self.wakeups.topic_deleted(topic_id);
         Ok(DeletedTopic { topic_id })
     }
 
@@ -187,6 +194,23 @@ impl State {
             }
             Command::DeleteGroup(request) => groups.delete(&request.group).map(Reply::GroupDeleted),
             _ => Err(Problem::new(ErrorCode::Internal, "not a change of a group")),
+        }
+    }
+
+    fn change_wakeup(&mut self, at: Moment, command: &Command) -> Outcome {
+        let Self { wakeups, topics, .. } = self;
+        match command {
+            Command::PutWakeup(request) => wakeups.put(topics, at, request).map(Reply::WakeupPut),
+            Command::DeleteWakeup(request) => {
+                let (topic_id, _) = topics.resolve(&request.topic)?;
+                wakeups.delete(topic_id, &request.name)?;
+                Ok(Reply::WakeupDeleted(DeletedWakeup { topic_id }))
+            }
+            Command::ConfirmAnnouncement { topic, wakeup, version, partitions } => {
+                wakeups.confirm(topics, (*topic, wakeup, *version), partitions)?;
+                Ok(Reply::AnnouncementConfirmed)
+            }
+            _ => Err(Problem::new(ErrorCode::Internal, "not a change of a wake-up")),
         }
     }
 

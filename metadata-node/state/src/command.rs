@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use carnax_core::id::{ClusterId, Incarnation, NodeId, TopicId};
+use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, PartitionIndex, TopicId};
 use carnax_core::metadata::{
     AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CreateTopic, DeleteGroup, DeleteTopic,
-    DeletedGroup, DeletedTopic, Heartbeat, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment,
-    OffsetsCommitted, OpenSession, PartitionFence, ProducerDescription, RaiseProducerEpoch,
-    SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription, TopicDescription, TrimPartition,
-    TrimmedPartition,
+    DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, Heartbeat, JoinGroup, LeaveGroup, LeftGroup,
+    MemberAssignment, OffsetsCommitted, OpenSession, PartitionFence, ProducerDescription, PutWakeup,
+    RaiseProducerEpoch, SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription,
+    TopicDescription, TrimPartition, TrimmedPartition, WakeupDescription,
 };
-use carnax_core::name::{GroupName, MemberId};
+use carnax_core::name::{GroupName, MemberId, WakeupName};
+use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,21 @@ pub enum Command {
     DeleteGroup(DeleteGroup),
     /// Changes the settings of the cluster.
     AlterSettings(AlterSettings),
+    /// Adds or changes a wake-up. Level 3, as everything below.
+    PutWakeup(PutWakeup),
+    /// Ends a wake-up.
+    DeleteWakeup(DeleteWakeup),
+    /// A queue took events: what they told of is not told again. Proposed by the leader that sent them.
+    ConfirmAnnouncement {
+        /// Which topic.
+        topic: TopicId,
+        /// Which of its wake-ups.
+        wakeup: WakeupName,
+        /// The wake-up as it was when the events were sent.
+        version: LogIndex,
+        /// One past the last offset that was told, by partition.
+        partitions: Vec<(PartitionIndex, Offset)>,
+    },
 }
 
 /// The answer to a command that was done: one variant for each command.
@@ -161,6 +177,12 @@ pub enum Reply {
     GroupDeleted(DeletedGroup),
     /// To [`Command::AlterSettings`].
     SettingsAltered(SettingsDescription),
+    /// To [`Command::PutWakeup`].
+    WakeupPut(WakeupDescription),
+    /// To [`Command::DeleteWakeup`].
+    WakeupDeleted(DeletedWakeup),
+    /// To [`Command::ConfirmAnnouncement`].
+    AnnouncementConfirmed,
 }
 
 /// What became of a command: done, or refused without side effects.

@@ -31,7 +31,8 @@ impl FeatureLevel {
     /// |---|---|
     /// | 1 | topics, segments, sessions, nodes |
     /// | 2 | producers, idempotency keys, conditions, fencing tokens, groups, settings |
-    pub const CURRENT: Self = Self(2);
+    /// | 3 | wake-ups |
+    pub const CURRENT: Self = Self(3);
     /// The level that brought producers, idempotency keys, conditions and group offsets of append units.
     pub(crate) const GUARANTEES: Self = Self(2);
 }

@@ -29,7 +29,7 @@ pub fn check(state: &State) -> Vec<String> {
             checks.iter().filter(|(_, holds)| !holds(partition)).map(|(name, _)| format!("{on}: {name}")),
         );
     }
-    let checks: [Predicate<State>; 9] = [
+    let checks: [Predicate<State>; 10] = [
         ("live counts are the slices", live_counts_are_the_slices),
         ("slices lie in their objects and share no byte", slices_lie_in_their_objects_and_share_no_byte),
         ("names and ids match", names_and_ids_match),
@@ -39,6 +39,7 @@ pub fn check(state: &State) -> Vec<String> {
         ("remembered segments are recent", remembered_segments_are_recent),
         ("producers are sound and live", producers_are_sound_and_live),
         ("idempotency keys are in order and live", idempotency_keys_are_in_order_and_live),
+        ("wake-ups speak of what is committed", wakeups_speak_of_what_is_committed),
     ];
     broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
     broken.extend(group::check(state));
@@ -164,6 +165,18 @@ fn ids_were_given_out(state: &State) -> bool {
         && state.cluster.iter().all(|cluster| cluster.nodes.keys().all(|id| *id <= cluster.last_node))
         && state.segments.iter().all(|(number, _)| number < next)
         && state.segments.dead().keys().all(|(index, number)| *number < next && *index <= state.applied)
+}
+
+/// A wake-up is made for a topic and leaves with it; its cursors move only up to high watermarks, which never go back.
+fn wakeups_speak_of_what_is_committed(state: &State) -> bool {
+    state.wakeups.iter().count() == state.wakeups.len()
+        && state.wakeups.iter().all(|(topic, _, wakeup)| {
+            let committed = |(partition, offset): (&PartitionIndex, &Offset)| {
+                let known = state.topics.get(topic).and_then(|topic| topic.partition(*partition).ok());
+                known.is_some_and(|known| *offset <= known.high_watermark)
+            };
+            wakeup.version <= state.applied && wakeup.announced.iter().all(committed)
+        })
 }
 
 /// A segment is remembered when it is committed, which its time must allow, and nothing is forgotten that could still be

@@ -1,6 +1,6 @@
 //! The deterministic state machine of the metadata core: what Raft's log entries mean.
 //!
-//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, settings and the list of nodes.
+//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, wake-ups, settings and the list of nodes.
 //! [`State::apply`] is the only way in which it changes; [`answer`] and [`snapshot`] are the only ways in which it is read.
 //!
 //! It is pure: the same entries in the same order give the same replies and the same snapshot bytes, on every machine and in
@@ -35,6 +35,7 @@ mod session;
 mod settings;
 pub mod snapshot;
 mod topic;
+mod wakeup;
 
 pub use apply::{State, due};
 pub use command::{Command, Outcome, Reply};

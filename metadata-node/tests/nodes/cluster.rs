@@ -20,6 +20,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::queues::TestQueues;
+
 /// How long the cluster may take for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,6 +29,7 @@ pub(crate) struct TestCluster {
     pub(crate) nodes: Vec<TestNode>,
     addresses: Vec<String>,
     store: Arc<MemoryStore>,
+    pub(crate) queues: Arc<TestQueues>,
 }
 
 pub(crate) struct TestNode {
@@ -81,7 +84,8 @@ impl TestCluster {
             clock: Arc::new(LeapingClock { system: SystemClock::new(), ahead_seconds: AtomicU64::new(0) }),
             running: None,
         };
-        Self { nodes: addresses.iter().map(node).collect(), addresses, store: Arc::new(MemoryStore::new()) }
+        let (store, queues) = (Arc::new(MemoryStore::new()), Arc::default());
+        Self { nodes: addresses.iter().map(node).collect(), addresses, store, queues }
     }
 
     /// A cluster that runs and takes appends.
@@ -114,6 +118,7 @@ impl TestCluster {
             entropy: Arc::new(SystemEntropy),
             network: Arc::new(TcpNetwork),
             object_store: Arc::clone(&self.store) as _,
+            queues: Arc::clone(&self.queues) as _,
             disk: Disk::Directory(node.dir.path().to_owned()),
         };
         let shutdown = CancellationToken::new();

@@ -6,7 +6,7 @@ use carnax_core::id::{
     ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SegmentId, SessionId, TopicId,
 };
 use carnax_core::metadata::SegmentsCommitted;
-use carnax_core::name::FencingToken;
+use carnax_core::name::{FencingToken, WakeupName};
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::{ConfigEntries, TopicName};
@@ -46,6 +46,7 @@ pub(super) enum Frame {
     Group(GroupHead),
     Member(Box<MemberRow>),
     Offsets(Vec<OffsetRow>),
+    Wakeups(Vec<WakeupRow>),
     End(End),
 }
 
@@ -92,6 +93,18 @@ pub(super) struct TopicHead {
 
 /// Log start, high watermark, the first slices.
 pub(super) type PartitionRow = (u64, u64, Vec<SliceRow>);
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WakeupRow {
+    pub(super) topic: TopicId,
+    pub(super) name: WakeupName,
+    pub(super) queue: String,
+    pub(super) window_ms: u32,
+    pub(super) created: Timestamp,
+    pub(super) version: LogIndex,
+    /// Partition, one past the last announced offset.
+    pub(super) announced: Vec<(u32, u64)>,
+}
 
 /// Base offset, segment number, largest timestamp, first byte, bytes, records.
 pub(super) type SliceRow = (u64, u64, i64, u32, u32, u32);

@@ -14,6 +14,7 @@ use super::frame::{
 };
 use super::group;
 use super::remembered::{add_keys, add_producers};
+use super::wakeup;
 use crate::State;
 use crate::deliberate_bugs::{self, DeliberateBug};
 use crate::node::{Cluster, Node};
@@ -223,6 +224,10 @@ impl Building {
             Frame::Group(head) => self.groups.begin_group(&mut self.state, head),
             Frame::Member(row) => self.groups.add_member(&self.state, *row),
             Frame::Offsets(rows) => self.groups.add_offsets(&self.state, rows),
+            Frame::Wakeups(rows) => {
+                self.end_topic()?;
+                rows.into_iter().try_for_each(|row| wakeup::add(&mut self.state, row))
+            }
             Frame::Former(former) => {
                 for (id, name) in former {
                     require(self.state.topics.former.len() < FORMER_MAX, "too many former topics")?;

@@ -12,6 +12,7 @@ use super::frame::{
 };
 use super::group;
 use super::remembered::write_remembered;
+use super::wakeup;
 use crate::State;
 use crate::partition::Partition;
 use crate::topic::Topic;
@@ -50,6 +51,7 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
         write_topic(*id, topic, &mut frames)?;
     }
     group::write(&state.groups, &mut frames)?;
+    wakeup::write(&state.wakeups, &mut frames)?;
     let end = End { frames: frames.frames, checksum: frames.checksum };
     frames.put(&Frame::End(end))
 }

@@ -15,6 +15,7 @@ use crate::support::{
     Cluster, START, bootstrap, bytes_of, commit, create, delete, open_session, read_back, segment, slice,
     topic_id, trim, unit,
 };
+use crate::wakeups::commands_of_wakeups;
 use crate::writer::{Writer, expecting, fence, holding, increasing, keyed, raise, records, set, stamped};
 
 fn golden(name: &str) -> PathBuf {
@@ -64,6 +65,17 @@ fn example_with_groups() -> Cluster {
     for command in commands_of_groups() {
         cluster.one(command).unwrap();
     }
+    cluster
+}
+
+/// The same with a wake-up that has something pending and something announced.
+fn example_with_wakeups() -> Cluster {
+    let mut cluster = example_with_groups();
+    let outcomes = commands_of_wakeups().into_iter().map(|command| cluster.one(command).is_ok());
+    assert_eq!(outcomes.collect::<Vec<_>>(), [true, true, false, true], "confirmed under another version");
+    let session = cluster.open_session();
+    let more = segment(cluster.segment(9), vec![slice(topic_id(1), 1, 0, 12, 3, 5)]);
+    cluster.commit(session, 1, vec![more]).unwrap();
     cluster
 }
 
@@ -118,6 +130,11 @@ fn example_entry_of_groups() -> Entry {
     Entry { level: FeatureLevel(2), log_time: Timestamp::from_millis(START), commands }
 }
 
+fn example_entry_of_wakeups() -> Entry {
+    let log_time = Timestamp::from_millis(START);
+    Entry { level: FeatureLevel(3), log_time, commands: commands_of_wakeups() }
+}
+
 #[test]
 fn golden_files_of_version_1_are_read_and_written_alike() {
     let entry = std::fs::read(golden("entry-1.bin")).unwrap();
@@ -152,12 +169,25 @@ fn golden_files_of_groups_are_read_and_written_alike() {
 }
 
 #[test]
+fn golden_files_of_wakeups_are_read_and_written_alike() {
+    let entry = std::fs::read(golden("entry-1-wakeups.bin")).unwrap();
+    assert_eq!(Entry::decode(&entry).unwrap(), example_entry_of_wakeups());
+    assert!(example_entry_of_wakeups().encode() == entry, "the encoding of an entry has changed");
+    let bytes = std::fs::read(golden("snapshot-1-wakeups.bin")).unwrap();
+    let state = read_back(&bytes).unwrap();
+    assert_eq!(invariant::check(&state), Vec::<String>::new());
+    assert!(bytes_of(&state) == bytes && bytes_of(&example_with_wakeups().state) == bytes);
+}
+
+#[test]
 #[ignore = "writes the golden files; run it once for a new version"]
 fn write_golden_files() {
     std::fs::write(golden("entry-1.bin"), example_entry().encode()).unwrap();
     std::fs::write(golden("snapshot-1.bin"), bytes_of(&example().state)).unwrap();
     std::fs::write(golden("entry-1-level-2.bin"), example_entry_of_level_2().encode()).unwrap();
     std::fs::write(golden("snapshot-1-level-2.bin"), bytes_of(&example_of_level_2().state)).unwrap();
+    std::fs::write(golden("entry-1-wakeups.bin"), example_entry_of_wakeups().encode()).unwrap();
+    std::fs::write(golden("snapshot-1-wakeups.bin"), bytes_of(&example_with_wakeups().state)).unwrap();
     std::fs::write(golden("entry-1-groups.bin"), example_entry_of_groups().encode()).unwrap();
     std::fs::write(golden("snapshot-1-groups.bin"), bytes_of(&example_with_groups().state)).unwrap();
 }

@@ -10,4 +10,5 @@ mod model;
 mod model_producer;
 mod stories;
 mod support;
+mod wakeups;
 mod writer;
