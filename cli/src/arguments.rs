@@ -6,7 +6,7 @@ use carnax::{BuildError, Client};
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, cluster, completions, consume, demo, dev, doctor, group, produce, segment, topic,
+    bench, cluster, completions, consume, demo, dev, doctor, group, produce, segment, topic, wakeup,
 };
 use crate::exit;
 use crate::output::Format;
@@ -56,6 +56,9 @@ pub(crate) enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand, after_help = exit::HELP)]
     Topic(topic::Topic),
+    /// Tell queues when a topic grows
+    #[command(subcommand, after_help = exit::HELP)]
+    Wakeup(wakeup::Wakeup),
     /// Append lines as records
     #[command(after_help = exit::HELP)]
     Produce(produce::Produce),

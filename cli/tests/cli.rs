@@ -32,6 +32,8 @@ fn exit_codes_tell_wrong_usage_from_failure_and_from_what_may_work_later() {
         (vec!["topic"], 2),
         (vec!["consume", "t", "--from", "soon"], 2),
         (vec!["topic", "alter", "t"], 2),
+        (vec!["wakeup", "put", "t", "w"], 2),
+        (vec!["wakeup", "delete", "t", "not a name"], 1),
         (vec!["group", "reset", "g"], 2),
         (vec!["group", "commit", "g", "t/0=soon"], 2),
         (vec!["cluster", "settings", "producer.max"], 2),

@@ -2,6 +2,7 @@
 
 mod group;
 mod producer;
+mod wakeup;
 
 use std::collections::BTreeMap;
 

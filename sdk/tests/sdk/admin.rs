@@ -83,6 +83,33 @@ async fn every_call_sends_what_the_api_describes() {
 }
 
 #[tokio::test]
+async fn every_call_about_wakeups_sends_what_the_api_describes() {
+    let wakeup = json!({"name": "w", "queue": "https://q.example/1/w", "window_ms": 5, "created": 1, "pending_records": 7});
+    let server = Server::start(move |seen: Seen| {
+        let all = seen.method == "GET";
+        std::future::ready(Reply::json(&if all { json!({ "wakeups": [wakeup] }) } else { wakeup.clone() }))
+    })
+    .await;
+    let admin = client(&server).admin();
+    in_time(async {
+        let window = Some(Duration::from_millis(5));
+        let made = admin.put_wakeup("t", "w", "https://q.example/1/w", window).await.unwrap();
+        assert_eq!((made.name.as_str(), made.pending_records), ("w", 7));
+        assert_eq!(admin.wakeups("t").await.unwrap(), [made]);
+        admin.delete_wakeup("t", "w").await.unwrap();
+        let wrong = admin.delete_wakeup("t", "../x").await.unwrap_err();
+        assert!(wrong.problem().is_none(), "never sent");
+    })
+    .await;
+    let lines: Vec<String> =
+        server.seen().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
+    let one = "/v1/topics/t/wakeups/w";
+    assert_eq!(lines, [format!("PUT {one}"), "GET /v1/topics/t/wakeups".to_owned(), format!("DELETE {one}")]);
+    let sent: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
+    assert_eq!(sent, json!({"queue": "https://q.example/1/w", "window_ms": 5}));
+}
+
+#[tokio::test]
 async fn every_call_about_groups_sends_what_the_api_describes() {
     let server = Server::start(move |seen: Seen| std::future::ready(groups(&seen))).await;
     let admin = client(&server).admin();
