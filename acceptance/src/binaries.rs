@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 const NODE: &str = "carnax-metadata-node";
 const FRONTEND: &str = "carnax-frontend";
+const COMMAND_LINE: &str = "carnax";
 
 /// Builds of several tests would only wait for each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -51,6 +52,20 @@ impl Binaries {
         }
         Self::in_folder(&folder)
     }
+}
+
+/// The command line `carnax` of this build, built if it is missing or older than its sources.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn command_line() -> Result<PathBuf> {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = folder_of_this_build()?.join(COMMAND_LINE);
+    if !is_fresh(&program) {
+        build(&["-p", "carnax-cli", "--bin", COMMAND_LINE])?;
+    }
+    ensure!(program.is_file(), "{} is missing", program.display());
+    Ok(program)
 }
 
 /// An example of the SDK of this build, built if it is missing or older than its sources.

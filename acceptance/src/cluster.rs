@@ -1,4 +1,4 @@
-//! All processes of a cluster: three metadata nodes, frontends, and an S3 server that lives in this process.
+//! All processes of a cluster: three metadata nodes and frontends, on an S3 server that lives in this process or elsewhere.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
@@ -23,9 +23,24 @@ pub const NODES: usize = 3;
 const PORTS: std::ops::Range<u16> = 12_000..31_000;
 const STARTS_MAX: usize = 3;
 
+/// A bucket of an S3 server that does not live in this process.
+#[derive(Debug, Clone)]
+pub struct S3Bucket {
+    /// URL of the server; buckets are named in paths.
+    pub endpoint: String,
+    /// The bucket.
+    pub name: String,
+    /// Who asks.
+    pub access_key: String,
+    /// And proves it.
+    pub secret_key: String,
+}
+
 /// What is configured.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// Where records are to live; none for a server in this process.
+    pub bucket: Option<S3Bucket>,
     /// The servers.
     pub binaries: Binaries,
     /// `--linger-ms` of the frontends.
@@ -64,8 +79,9 @@ pub struct ProcessCluster {
     pub frontends: Vec<Frontend>,
     /// Processes that are clients.
     pub others: Vec<Process>,
-    /// The object store.
-    pub store: S3TestServer,
+    /// The object store, if it lives in this process.
+    pub store: Option<S3TestServer>,
+    bucket: S3Bucket,
     plan: Plan,
     /// None once it is kept.
     folder: Option<TempDir>,
@@ -94,11 +110,20 @@ impl ProcessCluster {
 
     async fn new(plan: &Plan) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("carnax-acceptance-").tempdir()?;
+        let (store, bucket) = match &plan.bucket {
+            Some(bucket) => (None, bucket.clone()),
+            None => {
+                let store = S3TestServer::start().await;
+                let bucket = bucket_of(&store);
+                (Some(store), bucket)
+            }
+        };
         let mut cluster = Self {
             nodes: Vec::new(),
             frontends: Vec::new(),
             others: Vec::new(),
-            store: S3TestServer::start().await,
+            store,
+            bucket,
             plan: plan.clone(),
             folder: Some(folder),
             ended_well: false,
@@ -167,14 +192,13 @@ impl ProcessCluster {
     fn process(&self, name: &str, program: &std::path::Path, flags: &[(&str, String)]) -> Result<Process> {
         let mut arguments: Vec<String> =
             flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
-        let bucket = format!("s3://{BUCKET}/acceptance");
+        let bucket = format!("s3://{}/acceptance", self.bucket.name);
         arguments.extend(["--object-store".to_owned(), bucket, "--s3-path-style".to_owned()]);
-        let endpoint = self.store.endpoint();
         let environment = [
-            ("AWS_ENDPOINT_URL_S3", endpoint.as_str()),
+            ("AWS_ENDPOINT_URL_S3", self.bucket.endpoint.as_str()),
             ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+            ("AWS_ACCESS_KEY_ID", &self.bucket.access_key),
+            ("AWS_SECRET_ACCESS_KEY", &self.bucket.secret_key),
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("RUST_BACKTRACE", "1"),
             ("CARNAX_LOG", "info"),
@@ -332,6 +356,15 @@ impl Drop for ProcessCluster {
             // Where standard error is closed, nobody wants to know.
             let _ = writeln!(std::io::stderr(), "logs and disks are kept in {}", kept.display());
         }
+    }
+}
+
+fn bucket_of(store: &S3TestServer) -> S3Bucket {
+    S3Bucket {
+        endpoint: store.endpoint(),
+        name: BUCKET.to_owned(),
+        access_key: ACCESS_KEY.to_owned(),
+        secret_key: SECRET_KEY.to_owned(),
     }
 }
 

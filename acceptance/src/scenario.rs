@@ -115,7 +115,7 @@ impl Scenario {
 impl Sizes {
     /// A cluster with two frontends and the topic.
     async fn cluster(&self, linger: Duration) -> Result<ProcessCluster> {
-        let plan = Plan { binaries: self.binaries.clone(), linger, frontends: 2 };
+        let plan = Plan { bucket: None, binaries: self.binaries.clone(), linger, frontends: 2 };
         let cluster = ProcessCluster::start(&plan).await.context("cannot start a cluster")?;
         let client = cluster.client(&[0, 1])?;
         client.admin().create_topic(TOPIC, PARTITIONS, &[]).await.context("cannot create the topic")?;

@@ -19,7 +19,8 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     let summary = sizes.check(&cluster, &ledger, &mut report).await?;
     ensure!(summary.read == count && summary.acknowledged == count, "counts differ: {summary:?}");
     ensure!(summary.duplicates == 0, "nothing failed, and yet there are duplicates: {summary:?}");
-    report.say(format!("the store holds {} objects", cluster.store.keys().len()));
+    let store = cluster.store.as_ref().context("the store lives in this process")?;
+    report.say(format!("the store holds {} objects", store.keys().len()));
     cluster.end()?;
     Ok(report)
 }

@@ -30,10 +30,11 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
         let consumer = client.consumer(TOPIC).start(Start::Latest).wait(POLL).build().await;
         waiting.push(consumer.context("cannot wait at the end")?);
     }
-    let before = cluster.store.requests_total();
+    let store = cluster.store.as_ref().context("the store lives in this process")?;
+    let before = store.requests_total();
     // Nothing is waited for here: that nothing happens in this time is what is to be seen.
     tokio::time::sleep(Duration::from_secs(u64::try_from(sizes.rounds)?)).await;
-    let requests = cluster.store.requests_total() - before;
+    let requests = store.requests_total() - before;
     ensure!(requests == 0, "{requests} requests to the object store in an idle period");
     report.say(format!(
         "{} records written and read ({before} requests to the object store); then {} s with {} long-polls open: 0 requests",
