@@ -58,7 +58,7 @@ else
 fi
 
 if has shellcheck; then
-  shellcheck check.sh scripts/*.sh
+  shellcheck check.sh scripts/*.sh package/*.sh
 else
   left_out+=("shellcheck (not installed)")
 fi

@@ -48,6 +48,10 @@ pub struct Settings {
     /// How connections are served.
     #[command(flatten)]
     pub http: HttpSettings,
+    /// Whether commits are watched only while somebody waits for one, so that nothing goes on between two requests: for
+    /// places where a process stands still then.
+    #[arg(skip)]
+    pub watch_while_waited: bool,
     /// Mistakes for the simulation.
     #[arg(skip)]
     pub deliberate_bugs: DeliberateBugs,

@@ -39,6 +39,11 @@ use crate::metadata_client::MetadataClient;
 use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
 
+/// When nobody waits for records any longer: in the extensions of a request to an embedded frontend, it ends a long-poll
+/// with what there is then. To answer takes a little time after it.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub tokio::time::Instant);
+
 /// What handlers work with.
 #[derive(Debug)]
 pub(crate) struct Api {

@@ -22,4 +22,6 @@ mod metrics;
 mod run;
 
 pub use config::{Options, Settings};
-pub use run::{Components, RunError, run};
+pub use run::{Components, Frontend, RunError, run};
+
+pub use http::Deadline;

@@ -88,14 +88,11 @@ pub async fn run(
     listening: impl FnOnce(SocketAddr) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
-    let least = settings.append_memory_bytes_min();
-    if settings.append.append_memory_bytes < least {
-        return Err(RunError::AppendMemory { bytes: settings.append.append_memory_bytes, least });
-    }
+    check(&settings)?;
     let listen_error = |source| RunError::Listen { address: settings.listen.clone(), source };
     let listener = components.network.listen(&settings.listen).await.map_err(listen_error)?;
     let address = listener.local_address().map_err(listen_error)?;
-    let frontend = Frontend::new(&settings, components, address)?;
+    let frontend = Frontend::new(&settings, components, &address.to_string())?;
     tracing::info!(%address, object_store = %settings.object_store, "frontend serves");
     let server = tokio::spawn(frontend.server().serve(listener));
     listening(address);
@@ -109,10 +106,17 @@ pub async fn run(
     Ok(())
 }
 
-/// A frontend that is put together. Dropping it ends its background tasks.
-struct Frontend {
+fn check(settings: &Settings) -> Result<(), RunError> {
+    let (bytes, least) = (settings.append.append_memory_bytes, settings.append_memory_bytes_min());
+    if bytes < least { Err(RunError::AppendMemory { bytes, least }) } else { Ok(()) }
+}
+
+/// A frontend that is put together, without a port of its own: whoever embeds it hands requests to its
+/// [`router`](Self::router). Dropping it ends its background tasks; what was not answered then has an unknown outcome.
+pub struct Frontend {
     settings: Settings,
     api: Arc<Api>,
+    commits: Arc<CommitFeed>,
     connections: TaskTracker,
     line: JoinHandle<()>,
     feed: JoinHandle<()>,
@@ -125,8 +129,20 @@ struct Frontend {
     _guards: [DropGuard; 3],
 }
 
+impl fmt::Debug for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frontend").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
 impl Frontend {
-    fn new(settings: &Settings, components: Components, address: SocketAddr) -> Result<Self, RunError> {
+    /// Puts a frontend together, in a tokio runtime, and asks nobody anything yet. `name` is what the metadata core shows of
+    /// it.
+    ///
+    /// # Errors
+    /// `AppendMemory`, `Metadata`.
+    pub fn new(settings: &Settings, components: Components, name: &str) -> Result<Self, RunError> {
+        check(settings)?;
         let Components { clock, entropy, network, object_store } = components;
         let client = MetadataClient::new(network, &settings.metadata, settings.calls.clone());
         let client = Arc::new(client.map_err(RunError::Metadata)?);
@@ -143,7 +159,7 @@ impl Frontend {
             settings: settings.append.clone(),
             try_timeout: settings.calls.try_timeout,
             bugs: settings.deliberate_bugs,
-            name: address.to_string(),
+            name: name.to_owned(),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             object_store,
@@ -161,9 +177,8 @@ impl Frontend {
         let accept =
             Accept { context: Arc::clone(&context), topics: Arc::clone(&topics), submissions: sender };
         let line = tokio::spawn(run_line(context, receiver));
-        let following = Arc::clone(&client);
-        let stop = cut.clone();
-        let feed = tokio::spawn(async move { feed.follow(&following, &stop).await });
+        let commits = Arc::clone(&feed);
+        let feed = tokio::spawn(watch(settings.watch_while_waited, Arc::clone(&client), feed, cut.clone()));
         let append_memory = memory(settings.append.append_memory_bytes);
         let api = Api {
             settings: settings.clone(),
@@ -184,6 +199,7 @@ impl Frontend {
         Ok(Self {
             settings: settings.clone(),
             api,
+            commits,
             connections,
             line,
             feed,
@@ -196,9 +212,25 @@ impl Frontend {
         })
     }
 
+    /// Answers every request of the API.
+    pub fn router(&self) -> axum::Router {
+        router(Arc::clone(&self.api))
+    }
+
+    /// Waits until no append is in progress and, where commits are watched only
+    /// [while somebody waits](Settings::watch_while_waited), nobody watches: until then the process should not stand still.
+    pub async fn quiet(&self) {
+        // Both go on taking what comes after they are closed.
+        self.appends.close();
+        self.appends.wait().await;
+        self.uploads.close();
+        self.uploads.wait().await;
+        self.commits.closed().await;
+    }
+
     fn server(&self) -> Server {
         Server {
-            router: router(Arc::clone(&self.api)),
+            router: self.router(),
             settings: self.settings.http.clone(),
             metrics: Arc::clone(&self.api.metrics),
             tasks: self.connections.clone(),
@@ -239,6 +271,19 @@ impl Frontend {
         }
         uploads.close();
         uploads.wait().await;
+    }
+}
+
+async fn watch(
+    while_waited: bool,
+    client: Arc<MetadataClient>,
+    commits: Arc<CommitFeed>,
+    stop: CancellationToken,
+) {
+    if while_waited {
+        commits.follow_while_waited(&client, &stop).await;
+    } else {
+        commits.follow(&client, &stop).await;
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::{
@@ -21,10 +21,11 @@ use carnax_core::time::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use http_body_util::BodyExt;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::json_record::Encoding;
 use super::problem::Failure;
-use super::{Api, parameters};
+use super::{Api, Deadline, parameters};
 use crate::fetch::follow::{Cursor, Pieces, TopicFollower, follow_partition, too_many_partitions};
 use crate::fetch::resolve::Position;
 use crate::fetch::respond::Layout;
@@ -79,6 +80,7 @@ struct OffsetsQuery {
 pub(super) async fn records(
     State(api): State<Arc<Api>>,
     Path((topic, partition)): Path<(String, String)>,
+    deadline: Option<Extension<Deadline>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -93,7 +95,7 @@ pub(super) async fn records(
         from: start(&query)?,
         max_bytes,
         max_records,
-        wait: wait(&query)?,
+        wait: wait(&query, deadline.map(|Extension(deadline)| deadline))?,
     };
     if streams {
         if let Some(id) = parameters::text_header(&headers, LAST_EVENT_ID)? {
@@ -274,14 +276,15 @@ fn sizes(query: &FetchQuery) -> Result<(u64, u32), Problem> {
     Ok((max_bytes, max_records))
 }
 
-fn wait(query: &FetchQuery) -> Result<Duration, Problem> {
+fn wait(query: &FetchQuery, deadline: Option<Deadline>) -> Result<Duration, Problem> {
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0));
     if wait > limits::FETCH_WAIT_MAX {
         let limit = limits::FETCH_WAIT_MAX.as_secs() * 1_000;
         return Err(parameters::invalid(&format!("wait_ms is at most {limit}"))
             .with(|facts| facts.limit = Some(limit)));
     }
-    Ok(wait)
+    let left = deadline.map(|Deadline(at)| at.saturating_duration_since(Instant::now()));
+    Ok(left.map_or(wait, |left| wait.min(left)))
 }
 
 fn answer(body: Bytes, media_type: &'static str, next_offset: Offset, fetched: Fetched) -> Response {

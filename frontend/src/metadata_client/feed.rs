@@ -10,7 +10,7 @@ use std::time::Duration;
 use carnax_core::id::{PartitionIndex, TopicId};
 use carnax_core::metadata::{CommitNotice, WatchCommits};
 use futures::StreamExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::MetadataClient;
@@ -24,6 +24,10 @@ const CHANGED_MAX: usize = 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct CommitFeed {
     waiters: Mutex<Waiters>,
+    /// How many wait.
+    waiting: watch::Sender<usize>,
+    /// Whether the feed is open, or being opened.
+    open: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -76,24 +80,51 @@ impl CommitFeed {
         waiters.next_id += 1;
         waiters.by_subject.entry(subject).or_default().insert(id, Arc::clone(&waiter));
         drop(waiters);
+        self.waiting.send_modify(|waiting| *waiting += 1);
         Registration { feed: Arc::clone(self), subject, id, waiter }
     }
 
-    /// Follows the feed until cancelled, with growing pauses while no node gives one.
+    /// Follows the feed until cancelled.
     pub(crate) async fn follow(&self, client: &MetadataClient, stop: &CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.stay_open(client) => {}
+        }
+    }
+
+    /// Follows the feed until cancelled, but only while somebody waits: between two waiters it is closed.
+    pub(crate) async fn follow_while_waited(&self, client: &MetadataClient, stop: &CancellationToken) {
+        let mut waiting = self.waiting.subscribe();
+        // The channel never closes: the sender is our own.
+        let whole_life = async {
+            loop {
+                let _ = waiting.wait_for(|waiting| *waiting > 0).await.map(drop);
+                self.open.send_replace(true);
+                tokio::select! {
+                    _ = waiting.wait_for(|waiting| *waiting == 0) => {}
+                    () = self.stay_open(client) => {}
+                }
+                self.open.send_replace(false);
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = whole_life => {}
+        }
+    }
+
+    /// Waits until the feed that is followed only while somebody waits is closed.
+    pub(crate) async fn closed(&self) {
+        let _ = self.open.subscribe().wait_for(|open| !open).await.map(drop);
+    }
+
+    /// Opens the feed, and opens it again whenever it was cut, with growing pauses while no node gives one.
+    async fn stay_open(&self, client: &MetadataClient) {
         let mut pause = RECONNECT_MIN;
         loop {
-            let notices = tokio::select! {
-                () = stop.cancelled() => return,
-                notices = client.stream(WatchCommits {}) => notices,
-            };
-            match notices {
+            match client.stream(WatchCommits {}).await {
                 Ok(mut notices) => loop {
-                    let notice = tokio::select! {
-                        () = stop.cancelled() => return,
-                        notice = notices.next() => notice,
-                    };
-                    match notice {
+                    match notices.next().await {
                         Some(Ok(notice)) => {
                             pause = RECONNECT_MIN;
                             self.wake(&notice);
@@ -107,10 +138,7 @@ impl CommitFeed {
                 },
                 Err(error) => tracing::debug!(%error, "no metadata node gives a commit feed"),
             }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
+            tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RECONNECT_MAX);
         }
     }
@@ -186,5 +214,7 @@ impl Drop for Registration {
                 waiters.by_subject.remove(&self.subject);
             }
         }
+        drop(waiters);
+        self.feed.waiting.send_modify(|waiting| *waiting = waiting.saturating_sub(1));
     }
 }

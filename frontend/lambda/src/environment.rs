@@ -1,0 +1,95 @@
+//! The execution environment of a function: it is frozen between two events, and holds a frontend that is fresh enough.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carnax_core::time::Timestamp;
+use carnax_frontend::{Components, Frontend};
+use carnax_object_store::ObjectStoreSettings;
+use carnax_platform::clock::{Clock, SystemClock};
+use carnax_platform::entropy::SystemEntropy;
+use carnax_platform::network::TcpNetwork;
+use tokio::sync::Mutex;
+
+use crate::settings::Arguments;
+
+/// Makes frontends, and replaces them when they have stood still for too long.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    pub(crate) arguments: Arguments,
+    clock: Arc<dyn Clock>,
+    current: Mutex<Option<Current>>,
+}
+
+#[derive(Debug)]
+struct Current {
+    frontend: Arc<Frontend>,
+    /// The wall clock at the last event.
+    used: Timestamp,
+}
+
+impl Environment {
+    /// Makes nothing yet.
+    pub(crate) fn new(arguments: Arguments) -> Self {
+        Self { arguments, clock: Arc::new(SystemClock::new()), current: Mutex::new(None) }
+    }
+
+    /// The frontend for an event that has come now.
+    ///
+    /// # Errors
+    /// If none can be made from the settings.
+    pub(crate) async fn frontend(&self) -> anyhow::Result<Arc<Frontend>> {
+        let mut current = self.current.lock().await;
+        let now = self.clock.wall();
+        if let Some(known) = current.as_mut() {
+            if !is_stale(known.used, now, self.arguments.stale) {
+                known.used = now;
+                return Ok(Arc::clone(&known.frontend));
+            }
+            tracing::info!(last_used = %known.used, "the function stood still; its connections and caches are replaced");
+        }
+        let frontend = Arc::new(self.make().await?);
+        *current = Some(Current { frontend: Arc::clone(&frontend), used: now });
+        Ok(frontend)
+    }
+
+    /// Lets go of a frontend whose work could not be waited for: its tasks end with the last request that it answers.
+    pub(crate) async fn discard(&self, frontend: &Arc<Frontend>) {
+        let mut current = self.current.lock().await;
+        if current.as_ref().is_some_and(|known| Arc::ptr_eq(&known.frontend, frontend)) {
+            *current = None;
+        }
+    }
+
+    async fn make(&self) -> anyhow::Result<Frontend> {
+        let settings = &self.arguments.frontend;
+        let store = ObjectStoreSettings { s3_path_style: settings.s3_path_style };
+        let components = Components {
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::new(SystemEntropy),
+            network: Arc::new(TcpNetwork),
+            object_store: carnax_object_store::open(&settings.object_store, &store).await?,
+        };
+        let name = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_else(|_| "lambda".to_owned());
+        Ok(Frontend::new(settings, components, &name)?)
+    }
+}
+
+/// Whether too much time has passed since the last event, or the clock was set back, so that nobody knows.
+fn is_stale(used: Timestamp, now: Timestamp, limit: Duration) -> bool {
+    now < used || now.since(used) > limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stood_still_for_longer_than_the_limit_is_stale_and_so_is_a_clock_that_was_set_back() {
+        let at = Timestamp::from_millis;
+        let limit = Duration::from_secs(30);
+        assert!(!is_stale(at(0), at(30_000), limit));
+        assert!(is_stale(at(0), at(30_001), limit));
+        assert!(is_stale(at(1), at(0), limit));
+    }
+}

@@ -1,0 +1,12 @@
+//! The function as Lambda runs it: the real binary, which asks an emulator of the runtime API for events, a real metadata node
+//! of one, and a folder for an object store.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(unreachable_pub, reason = "helpers of tests are shared between modules")]
+
+mod lambda {
+    pub mod core;
+    pub mod event;
+    pub mod runtime;
+
+    mod http;
+}
