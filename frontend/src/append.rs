@@ -48,7 +48,7 @@ pub(crate) use accumulate::Submission;
 pub(crate) use acknowledge::Appended;
 pub(crate) use line::run_line;
 
-/// Submissions that wait for the line's task; their bytes are bounded by the memory for appends.
+/// Arrivals that wait for the line's task; their bytes are bounded by the memory for appends.
 const SUBMISSIONS_MAX: usize = 4_096;
 
 /// What the steps of the append path work with.
@@ -70,8 +70,11 @@ pub(crate) struct AppendContext {
     pub(crate) draining: CancellationToken,
 }
 
+/// Requests that came together, in their order: they share a segment, if one can take them all.
+pub(crate) type Arrival = Vec<Submission>;
+
 /// The two ends of the way into the line.
-pub(crate) fn submissions() -> (mpsc::Sender<Submission>, mpsc::Receiver<Submission>) {
+pub(crate) fn submissions() -> (mpsc::Sender<Arrival>, mpsc::Receiver<Arrival>) {
     mpsc::channel(SUBMISSIONS_MAX)
 }
 

@@ -17,6 +17,7 @@ pub mod config;
 pub mod deliberate_bugs;
 mod fetch;
 mod http;
+pub mod ingest;
 mod metadata_client;
 mod metrics;
 mod run;

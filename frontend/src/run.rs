@@ -10,6 +10,7 @@ use carnax_object_store::ObjectStore;
 use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 use carnax_platform::network::Network;
+use carnax_queue::Queues;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use crate::fetch::cache::ReadCache;
 use crate::http::body::DOCUMENT_MEMORY_BYTES;
 use crate::http::server::Server;
 use crate::http::{Api, router};
+use crate::ingest::{Ingest, IngestRules};
 use crate::metadata_client::MetadataClient;
 use crate::metadata_client::feed::CommitFeed;
 use crate::metadata_client::topics::Topics;
@@ -215,6 +217,12 @@ impl Frontend {
     /// Answers every request of the API.
     pub fn router(&self) -> axum::Router {
         router(Arc::clone(&self.api))
+    }
+
+    /// Turns the messages of queues into records, by rules that say which queue belongs to which topic; `queues` reaches those
+    /// for dead letters.
+    pub fn ingest(&self, rules: IngestRules, queues: Arc<dyn Queues>) -> Ingest {
+        Ingest::new(Arc::clone(&self.api), rules, queues)
     }
 
     /// Waits until no append is in progress and, where commits are watched only

@@ -15,6 +15,7 @@ mod frontend {
     mod group_input;
     mod groups;
     mod guarantees;
+    mod ingest;
     mod round_trips;
     mod streams;
     mod wakeups;

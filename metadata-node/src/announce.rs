@@ -20,7 +20,7 @@ use carnax_core::metadata::CommitEvent;
 use carnax_core::name::WakeupName;
 use carnax_metadata_state::Command;
 use carnax_metadata_state::answer::{self, Announcement};
-use carnax_queue::{MessageQueue, OutgoingMessage, Queues};
+use carnax_queue::{OutgoingMessage, Queues, send_one};
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -184,22 +184,13 @@ impl One {
     async fn tell(&self, topic: TopicId, name: &WakeupName, told: &Announcement) -> Result<(), String> {
         let queue = self.queues.open(&told.queue).await.map_err(|error| error.to_string())?;
         for (place, event) in told.events.iter().enumerate() {
-            send(&*queue, &message(event, told, place)?).await?;
+            send_one(&*queue, &message(event, told, place)?).await.map_err(|error| error.to_string())?;
             let partitions = event.partitions.iter().map(|range| (range.partition, range.to)).collect();
             let (wakeup, version) = (name.clone(), told.version);
             let confirm = Command::ConfirmAnnouncement { topic, wakeup, version, partitions };
             self.handle.propose(confirm).await.map_err(|problem| problem.to_string())?;
         }
         Ok(())
-    }
-}
-
-async fn send(queue: &dyn MessageQueue, message: &OutgoingMessage) -> Result<(), String> {
-    let sent = queue.send(std::slice::from_ref(message)).await.map_err(|error| error.to_string())?;
-    match sent.into_iter().next() {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("the queue said nothing of the message".to_owned()),
     }
 }
 

@@ -25,6 +25,6 @@ pub use limits::{
 };
 pub use memory::{Depth, MemoryQueue};
 pub use message::{OutgoingMessage, Receipt, Receive, ReceivedMessage, Sent};
-pub use open::{Queues, SqsQueues};
-pub use queue::{MessageQueue, QueueFuture};
+pub use open::{MemoryQueues, Queues, SqsQueues};
+pub use queue::{MessageQueue, QueueFuture, send_one};
 pub use sqs::{SqsQueue, SqsSettings};

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 
-use crate::error::QueueError;
+use crate::error::{Call, Failure, QueueError};
+use crate::memory::MemoryQueue;
 use crate::queue::{MessageQueue, QueueFuture};
 use crate::sqs::{SqsQueue, SqsSettings};
 
@@ -17,6 +18,30 @@ const OPEN_MAX: usize = 1_000;
 pub trait Queues: fmt::Debug + Send + Sync {
     /// The queue with a URL. Whether it exists and lets us in shows at the first call.
     fn open<'a>(&'a self, url: &'a str) -> QueueFuture<'a, Arc<dyn MessageQueue>>;
+}
+
+/// Queues of this process, by any URL that they were put under: for tests.
+#[derive(Debug, Default)]
+pub struct MemoryQueues {
+    by_url: BTreeMap<String, Arc<MemoryQueue>>,
+}
+
+impl MemoryQueues {
+    /// Puts a queue under a URL.
+    #[must_use]
+    pub fn with(mut self, url: &str, queue: Arc<MemoryQueue>) -> Self {
+        self.by_url.insert(url.to_owned(), queue);
+        self
+    }
+}
+
+impl Queues for MemoryQueues {
+    fn open<'a>(&'a self, url: &'a str) -> QueueFuture<'a, Arc<dyn MessageQueue>> {
+        let absent =
+            || Failure::Misconfigured { said: "there is no such queue".to_owned() }.on(url, Call::Open);
+        let queue = self.by_url.get(url).map(|queue| Arc::clone(queue) as Arc<dyn MessageQueue>);
+        std::future::ready(queue.ok_or_else(absent)).boxed()
+    }
 }
 
 /// Queues of Amazon SQS; each is opened at the first use, and then shared.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::error::QueueError;
+use crate::error::{Call, Failure, QueueError};
 use crate::message::{OutgoingMessage, Receipt, Receive, ReceivedMessage, Sent};
 
 /// What every verb returns.
@@ -60,4 +60,15 @@ pub trait MessageQueue: fmt::Debug + Send + Sync {
         &'a self,
         extensions: &'a [(Receipt, Duration)],
     ) -> QueueFuture<'a, Vec<Result<(), QueueError>>>;
+}
+
+/// Sends a message alone.
+///
+/// # Errors
+/// Those of [`MessageQueue::send`], of the batch or of its entry.
+pub async fn send_one(queue: &dyn MessageQueue, message: &OutgoingMessage) -> Result<Sent, QueueError> {
+    let mut sent = queue.send(std::slice::from_ref(message)).await?.into_iter();
+    sent.next().unwrap_or_else(|| {
+        Err(Failure::outcome_unknown("the queue said nothing of the message").on(queue.name(), Call::Send))
+    })
 }

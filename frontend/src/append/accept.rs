@@ -5,6 +5,7 @@
 //! counts, nor for a topic that is gone: the state machine looks for its first answer before it looks at any of that.
 
 pub(crate) mod atomic;
+pub(crate) mod batch;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::accumulate::{Content, Submission};
-use super::{AppendContext, Appended, draining};
+use super::{AppendContext, Appended, Arrival, draining};
 use crate::metadata_client::topics::{Topic, Topics};
 use atomic::AtomicAppend;
 
@@ -38,7 +39,7 @@ pub(crate) type KnownTopics = BTreeMap<TopicName, Arc<Topic>>;
 pub(crate) struct Accept {
     pub(crate) context: Arc<AppendContext>,
     pub(crate) topics: Arc<Topics>,
-    pub(crate) submissions: mpsc::Sender<Submission>,
+    pub(crate) submissions: mpsc::Sender<Arrival>,
 }
 
 /// An append as it came in.
@@ -98,7 +99,7 @@ impl Accept {
         let mut fresh = false;
         for _ in 0..ROUTINGS_MAX {
             let submitted = match self.route(&request, &topics) {
-                Ok(content) => self.submit(content, &request.memory).await,
+                Ok(content) => self.submit_one(content, &request.memory).await,
                 Err(problem) if fresh => return Err(problem),
                 Err(problem) => Err(problem),
             };
@@ -164,25 +165,29 @@ impl Accept {
         }
     }
 
-    async fn submit(
+    async fn submit_one(
         &self,
         content: Content,
         memory: &Arc<OwnedSemaphorePermit>,
     ) -> Result<Appended, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.send(vec![Submission { content, reply, memory: Arc::clone(memory) }])?;
+        answer.await.unwrap_or_else(|_| {
+            Err(Problem::new(ErrorCode::OutcomeUnknown, "the append was given up without an answer"))
+        })
+    }
+
+    /// Puts requests that came together into the line.
+    fn send(&self, submissions: Arrival) -> Result<(), Problem> {
         if self.context.draining.is_cancelled() {
             return Err(draining());
         }
-        let (reply, answer) = oneshot::channel();
-        let submission = Submission { content, reply, memory: Arc::clone(memory) };
-        self.submissions.try_send(submission).map_err(|error| match error {
+        self.submissions.try_send(submissions).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 Problem::new(ErrorCode::TooManyRequests, "too many appends wait; try again after a while")
                     .with(|facts| facts.retry_after_seconds = Some(1))
             }
             mpsc::error::TrySendError::Closed(_) => draining(),
-        })?;
-        answer.await.unwrap_or_else(|_| {
-            Err(Problem::new(ErrorCode::OutcomeUnknown, "the append was given up without an answer"))
         })
     }
 }

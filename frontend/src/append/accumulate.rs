@@ -35,6 +35,16 @@ pub(crate) enum Content {
     Own(Box<Unit>),
 }
 
+impl Content {
+    /// What it adds to the commit command at most.
+    pub(crate) fn commit_bytes_max(&self) -> usize {
+        match self {
+            Self::Own(unit) => unit.commit_bytes(),
+            Self::Shared(shared) => UNIT_COMMIT_BYTES + SLICE_COMMIT_BYTES * shared.partitions_max(),
+        }
+    }
+}
+
 /// Records of one topic.
 #[derive(Debug)]
 pub(crate) struct SharedRecords {
@@ -141,13 +151,12 @@ impl OpenSegment {
         }
     }
 
-    /// Whether the commit command stays within its limit with this submission in it. An empty segment takes any.
-    pub(crate) fn has_room_for(&self, submission: &Submission) -> bool {
-        let added = match &submission.content {
-            Content::Own(unit) => unit.commit_bytes(),
-            Content::Shared(shared) => UNIT_COMMIT_BYTES + SLICE_COMMIT_BYTES * shared.partitions_max(),
-        };
-        self.is_empty() || self.commit_bytes + added <= limits::SEGMENT_COMMIT_BYTES_MAX
+    /// Whether the segment stays within its limits with all these submissions in it. An empty segment takes any.
+    pub(crate) fn has_room_for(&self, submissions: &[Submission]) -> bool {
+        let added: usize = submissions.iter().map(|submission| submission.content.commit_bytes_max()).sum();
+        self.is_empty()
+            || (self.commit_bytes + added <= limits::SEGMENT_COMMIT_BYTES_MAX
+                && self.units.len() + submissions.len() <= limits::SEGMENT_UNITS_MAX)
     }
 
     /// Adds a submission as a unit, or to the unit that it may share.

@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::Instant;
 
-use super::AppendContext;
 use super::accumulate::{Close, Content, OpenSegment, Submission, when_to_close};
 use super::acknowledge::{UnitAck, outcome_unknown, pretend_accepted};
 use super::commit::{CommitEnd, Committer};
 use super::sequence::Sequencer;
 use super::upload::{Epoch, Upload, UploadedSegment, upload};
+use super::{AppendContext, Arrival};
 use crate::deliberate_bugs::DeliberateBug;
 use crate::metrics::Metrics;
 
@@ -72,7 +72,7 @@ struct Line {
 }
 
 /// Runs until `submissions` is closed and everything that was taken is answered.
-pub(crate) async fn run_line(context: Arc<AppendContext>, mut submissions: mpsc::Receiver<Submission>) {
+pub(crate) async fn run_line(context: Arc<AppendContext>, mut submissions: mpsc::Receiver<Arrival>) {
     let mut line = Line::new(context);
     loop {
         let again_after = line.advance();
@@ -93,8 +93,8 @@ pub(crate) async fn run_line(context: Arc<AppendContext>, mut submissions: mpsc:
                 line.session_worked(work, &mut submissions);
             }
             Some(end) = line.uploads.next() => line.uploaded(end, &mut submissions),
-            submission = submissions.recv(), if !line.no_more => match submission {
-                Some(submission) => line.take(submission),
+            arrived = submissions.recv(), if !line.no_more => match arrived {
+                Some(arrived) => line.take_all(arrived),
                 None => line.no_more = true,
             },
             () = timer => {}
@@ -136,6 +136,14 @@ impl Line {
         self.no_more && is_empty && self.session_work.is_none()
     }
 
+    /// Takes requests that came together: one segment takes all of them, if it can.
+    fn take_all(&mut self, arrived: Arrival) {
+        if !self.open.has_room_for(&arrived) {
+            self.close();
+        }
+        arrived.into_iter().for_each(|submission| self.take(submission));
+    }
+
     /// Takes one request: it joins the open segment, unless its producer's request before it is still to come.
     fn take(&mut self, submission: Submission) {
         let stamp = match &submission.content {
@@ -159,7 +167,7 @@ impl Line {
     }
 
     fn accumulate(&mut self, submission: Submission) {
-        if !self.open.has_room_for(&submission) {
+        if !self.open.has_room_for(std::slice::from_ref(&submission)) {
             self.close();
         }
         if self.open.is_empty() {
@@ -264,7 +272,7 @@ impl Line {
         batch
     }
 
-    fn uploaded(&mut self, (number, result): UploadEnd, submissions: &mut mpsc::Receiver<Submission>) {
+    fn uploaded(&mut self, (number, result): UploadEnd, submissions: &mut mpsc::Receiver<Arrival>) {
         let Some(at) = self.travelling.iter().position(|segment| segment.number == number) else { return };
         match result {
             Ok(Ok(uploaded)) => self.travelling[at].stage = Stage::Uploaded(uploaded),
@@ -278,7 +286,7 @@ impl Line {
         }
     }
 
-    fn session_worked(&mut self, work: SessionWork, submissions: &mut mpsc::Receiver<Submission>) {
+    fn session_worked(&mut self, work: SessionWork, submissions: &mut mpsc::Receiver<Arrival>) {
         match work {
             SessionWork::Opened(Ok(())) => {}
             SessionWork::Opened(Err(problem)) => self.fail_from(0, &problem, submissions),
@@ -365,7 +373,7 @@ impl Line {
 
     /// Fails a segment and everything behind it that was not sent: what was closed, what is open, what waits. What is held
     /// for its predecessor stays held.
-    fn fail_from(&mut self, at: usize, problem: &Problem, submissions: &mut mpsc::Receiver<Submission>) {
+    fn fail_from(&mut self, at: usize, problem: &Problem, submissions: &mut mpsc::Receiver<Arrival>) {
         for segment in self.travelling.split_off(at) {
             self.fail(segment, problem);
         }
@@ -374,8 +382,10 @@ impl Line {
         self.fail_units(open.close().acks, problem);
         // Only what waits now: what comes later was sent after these answers.
         for _ in 0..submissions.len() {
-            let Ok(submission) = submissions.try_recv() else { return };
-            let _ = submission.reply.send(Err(problem.clone()));
+            let Ok(arrived) = submissions.try_recv() else { return };
+            for submission in arrived {
+                let _ = submission.reply.send(Err(problem.clone()));
+            }
         }
     }
 }
