@@ -79,7 +79,7 @@ impl Ingest {
         let failed = failed.into_iter().map(|(IngestMessage { id, queue, .. }, problem)| {
             let code = problem.code.as_str();
             tracing::warn!(
-                message = id,
+                message_id = id,
                 queue,
                 code,
                 detail = problem.detail,
@@ -167,7 +167,7 @@ impl Ingest {
         match sent {
             Ok(_) => {
                 tracing::warn!(
-                    message = id,
+                    message_id = id,
                     queue,
                     to = url,
                     detail = problem.detail,
@@ -176,7 +176,7 @@ impl Ingest {
                 true
             }
             Err(error) => {
-                tracing::warn!(message = id, queue, to = url, %error, "a message that can be no record could not be put aside");
+                tracing::warn!(message_id = id, queue, to = url, %error, "a message that can be no record could not be put aside");
                 false
             }
         }

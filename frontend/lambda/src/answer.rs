@@ -17,7 +17,7 @@ use lambda_http::{Request, RequestExt};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Times};
 
 /// The whole answer; of a stream of events what came until the time was up.
 pub(crate) async fn buffered(
@@ -29,7 +29,7 @@ pub(crate) async fn buffered(
     let (parts, body) = response.into_parts();
     let mut whole = Vec::new();
     let mut pieces = body.into_data_stream();
-    let times = Times::new(environment, deadline);
+    let times = Times::until(environment, deadline);
     let streams = is_stream(&parts);
     let end = tokio::time::sleep_until(if streams { times.waits_end } else { times.answer });
     tokio::pin!(end);
@@ -45,7 +45,7 @@ pub(crate) async fn buffered(
     };
     drop(pieces);
     if let Some(frontend) = frontend {
-        settle(environment, &frontend, deadline).await;
+        environment.settle(&frontend, deadline).await;
     }
     match complete {
         Ok(()) => Response::from_parts(parts, Full::new(whole.into())),
@@ -65,12 +65,12 @@ pub(crate) async fn streamed(
     let (frontend, response) = answered(environment, request, deadline).await;
     let Some(frontend) = frontend else { return response };
     let (parts, body) = response.into_parts();
-    let end = tokio::time::sleep_until(Times::new(environment, deadline).waits_end);
+    let end = tokio::time::sleep_until(Times::until(environment, deadline).waits_end);
     let pieces = body.into_data_stream().take_until(end);
     let environment = Arc::clone(environment);
     // The invocation lasts as long as its answer: the answer ends when all is quiet.
     let settled = futures::stream::once(async move {
-        settle(&environment, &frontend, deadline).await;
+        environment.settle(&frontend, deadline).await;
         Ok(Bytes::new())
     });
     Response::from_parts(parts, Body::from_stream(pieces.chain(settled)))
@@ -90,7 +90,7 @@ async fn answered(
             return (None, problem(&Problem::new(ErrorCode::Unavailable, detail)).map(Body::from));
         }
     };
-    let times = Times::new(environment, deadline);
+    let times = Times::until(environment, deadline);
     let method = request.method().clone();
     let request = without_stage(request, times.waits_end);
     let response = match tokio::time::timeout_at(times.answer, frontend.router().oneshot(request)).await {
@@ -103,30 +103,6 @@ async fn answered(
         }
     };
     (Some(frontend), response)
-}
-
-/// The times of an invocation, from the margin before its end.
-struct Times {
-    /// Nobody waits for records any longer.
-    waits_end: Instant,
-    /// The answer must be complete: a quarter of the margin is left for handing it over.
-    answer: Instant,
-}
-
-impl Times {
-    fn new(environment: &Environment, deadline: Instant) -> Self {
-        let margin = environment.arguments.margin;
-        let before = |margin| deadline.checked_sub(margin).unwrap_or(deadline);
-        Self { waits_end: before(margin), answer: before(margin / 4) }
-    }
-}
-
-/// Waits until nothing goes on in a frontend; one that does not come to rest in time is let go of.
-async fn settle(environment: &Environment, frontend: &Arc<Frontend>, deadline: Instant) {
-    if tokio::time::timeout_at(deadline, frontend.quiet()).await.is_err() {
-        tracing::warn!("the frontend did not come to rest within the invocation");
-        environment.discard(frontend).await;
-    }
 }
 
 /// The request as the router knows it: API Gateways put the name of their stage before the path.

@@ -9,7 +9,9 @@ use carnax_object_store::ObjectStoreSettings;
 use carnax_platform::clock::{Clock, SystemClock};
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
+use carnax_queue::{Queues, SqsQueues};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::settings::Arguments;
 
@@ -18,7 +20,19 @@ use crate::settings::Arguments;
 pub(crate) struct Environment {
     pub(crate) arguments: Arguments,
     clock: Arc<dyn Clock>,
+    queues: Arc<dyn Queues>,
     current: Mutex<Option<Current>>,
+}
+
+/// The times of an invocation, from the margin before its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// Nobody waits for records any longer.
+    pub(crate) waits_end: Instant,
+    /// The answer must be complete: a quarter of the margin is left for handing it over.
+    pub(crate) answer: Instant,
+    /// The invocation is cut off.
+    pub(crate) end: Instant,
 }
 
 #[derive(Debug)]
@@ -31,7 +45,8 @@ struct Current {
 impl Environment {
     /// Makes nothing yet.
     pub(crate) fn new(arguments: Arguments) -> Self {
-        Self { arguments, clock: Arc::new(SystemClock::new()), current: Mutex::new(None) }
+        let queues = Arc::new(SqsQueues::default());
+        Self { arguments, clock: Arc::new(SystemClock::new()), queues, current: Mutex::new(None) }
     }
 
     /// The frontend for an event that has come now.
@@ -61,6 +76,24 @@ impl Environment {
         }
     }
 
+    /// The same, whichever it is.
+    pub(crate) async fn discard_any(&self) {
+        *self.current.lock().await = None;
+    }
+
+    /// Waits until nothing goes on in a frontend; one that does not come to rest in time is let go of.
+    pub(crate) async fn settle(&self, frontend: &Arc<Frontend>, end: Instant) {
+        if tokio::time::timeout_at(end, frontend.quiet()).await.is_err() {
+            tracing::warn!("the frontend did not come to rest within the invocation");
+            self.discard(frontend).await;
+        }
+    }
+
+    /// Reaches queues.
+    pub(crate) fn queues(&self) -> Arc<dyn Queues> {
+        Arc::clone(&self.queues)
+    }
+
     async fn make(&self) -> anyhow::Result<Frontend> {
         let settings = &self.arguments.frontend;
         let store = ObjectStoreSettings { s3_path_style: settings.s3_path_style };
@@ -72,6 +105,15 @@ impl Environment {
         };
         let name = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_else(|_| "lambda".to_owned());
         Ok(Frontend::new(settings, components, &name)?)
+    }
+}
+
+impl Times {
+    /// Of an invocation that ends then.
+    pub(crate) fn until(environment: &Environment, end: Instant) -> Self {
+        let margin = environment.arguments.margin;
+        let before = |margin| end.checked_sub(margin).unwrap_or(end);
+        Self { waits_end: before(margin), answer: before(margin / 4), end }
     }
 }
 

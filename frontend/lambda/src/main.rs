@@ -1,8 +1,9 @@
-//! The frontend as an AWS Lambda function, behind a function URL, an API Gateway (HTTP or REST) or a load balancer.
+//! The frontend as an AWS Lambda function: behind a function URL, an API Gateway (HTTP or REST) or a load balancer, or behind
+//! SQS queues.
 //!
 //! ```text
-//!  event ──lambda_http──▶ request ──▶ environment: a frontend that is fresh ──▶ the router of the process ──▶ answer
-//!                                                                         └─ quiet: nothing goes on after the answer
+//!  event ──▶ environment: a frontend that is fresh ──▶ http: the router of the process   ──▶ quiet: nothing goes on ──▶ answer
+//!                                                 └▶ sqs-ingest: messages become records
 //! ```
 //!
 //! Invariants: requests are answered by the very router that the process serves. Nothing is asked of anybody before the first
@@ -12,6 +13,7 @@
 
 mod answer;
 mod environment;
+mod ingest;
 mod settings;
 
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use lambda_http::{Error, Request, RequestExt, service_fn};
+use lambda_runtime::LambdaEvent;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
@@ -30,15 +33,15 @@ async fn main() -> Result<(), Error> {
     let filter = EnvFilter::try_from_env("CARNAX_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let arguments = Arguments::try_parse()?.for_lambda(|name| std::env::var(name).ok());
-    let plays = (arguments.role, arguments.responses);
+    let (role, responses, rules) = (arguments.role, arguments.responses, arguments.ingest.clone());
     let environment = Arc::new(Environment::new(arguments));
-    match plays {
+    match (role, responses) {
         (Role::Http, Responses::Buffered) => {
             let handle = move |request: Request| {
                 let environment = Arc::clone(&environment);
                 async move {
-                    let deadline = deadline(&request);
-                    Ok::<_, Error>(answer::buffered(&environment, request, deadline).await)
+                    let end = end_of(&request);
+                    Ok::<_, Error>(answer::buffered(&environment, request, end).await)
                 }
             };
             lambda_http::run(service_fn(handle)).await
@@ -47,20 +50,29 @@ async fn main() -> Result<(), Error> {
             let handle = move |request: Request| {
                 let environment = Arc::clone(&environment);
                 async move {
-                    let deadline = deadline(&request);
-                    Ok::<_, Error>(answer::streamed(&environment, request, deadline).await)
+                    let end = end_of(&request);
+                    Ok::<_, Error>(answer::streamed(&environment, request, end).await)
                 }
             };
             lambda_http::run_with_streaming_response(service_fn(handle)).await
         }
+        (Role::SqsIngest, _) => {
+            let rules = Arc::new(rules.ok_or("CARNAX_INGEST is missing")?);
+            let handle = move |event: LambdaEvent<ingest::Batch>| {
+                let (environment, rules) = (Arc::clone(&environment), Arc::clone(&rules));
+                async move { Ok::<_, Error>(ingest::take(&environment, &rules, event).await) }
+            };
+            lambda_runtime::run(service_fn(handle)).await
+        }
     }
 }
 
-/// When the invocation is cut off, by our clock.
-fn deadline(request: &Request) -> Instant {
-    let at = request
-        .lambda_context_ref()
-        .map_or(Duration::ZERO, |context| Duration::from_millis(context.deadline));
+fn end_of(request: &Request) -> Instant {
+    deadline(request.lambda_context_ref().map_or(0, |context| context.deadline))
+}
+
+/// When the invocation is cut off, by our clock; `at` is in milliseconds since 1970.
+fn deadline(at: u64) -> Instant {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Instant::now() + at.saturating_sub(now)
+    Instant::now() + Duration::from_millis(at).saturating_sub(now)
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use carnax_frontend::Settings;
+use carnax_frontend::ingest::IngestRules;
 use clap::{Parser, ValueEnum};
 
 /// The part that the function plays.
@@ -10,6 +11,8 @@ use clap::{Parser, ValueEnum};
 pub(crate) enum Role {
     /// Answers HTTP requests.
     Http,
+    /// Turns the messages of SQS queues into records.
+    SqsIngest,
 }
 
 /// How answers travel.
@@ -38,6 +41,9 @@ pub(crate) struct Arguments {
     /// How long a frontend may have stood still and still be used, in milliseconds.
     #[arg(long = "stale-ms", env = "CARNAX_LAMBDA_STALE_MS", value_name = "MS", default_value = "30000", value_parser = millis)]
     pub(crate) stale: Duration,
+    /// Which queue belongs to which topic: a JSON list of {"queue": ARN, "topic": name, "key": source, "dead_letters": URL}.
+    #[arg(long, env = "CARNAX_INGEST", value_name = "JSON", required_if_eq("role", "sqs-ingest"))]
+    pub(crate) ingest: Option<IngestRules>,
     /// The frontend.
     #[command(flatten)]
     pub(crate) frontend: Settings,
@@ -97,5 +103,9 @@ mod tests {
         assert_eq!(told.frontend.append.linger, Duration::from_millis(250));
         assert_eq!(told.frontend.fetch.cache_bytes, parsed.frontend.fetch.cache_bytes);
         assert!(Arguments::try_parse_from([&LINE[..], &["--role", "cook"]].concat()).is_err());
+        assert!(
+            Arguments::try_parse_from([&LINE[..], &["--role", "sqs-ingest"]].concat()).is_err(),
+            "by which rules?"
+        );
     }
 }

@@ -9,4 +9,5 @@ mod lambda {
     pub mod runtime;
 
     mod http;
+    mod ingest;
 }

@@ -23,16 +23,8 @@ fn values(answer: &Value) -> Vec<String> {
 async fn with_topic(variables: &[(&str, &str)]) -> (core::Core, Function) {
     let core = core::start().await;
     let function = Function::start(&core, variables).await;
-    let create = function_url("PUT", "/v1/topics/t", "", Some("{\"partitions\":1}"));
-    let started = Instant::now();
-    loop {
-        // The metadata node hangs up on everyone until it leads.
-        let created = function.invoke(&create).await;
-        if matches!(created["statusCode"].as_u64(), Some(200 | 201)) {
-            return (core, function);
-        }
-        assert!(started.elapsed() < Duration::from_secs(30), "{created}");
-    }
+    function.until_created("t", "{\"partitions\":1}").await;
+    (core, function)
 }
 
 async fn append(function: &Function, value: &str) -> Value {

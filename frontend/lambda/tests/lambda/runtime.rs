@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::Core;
+use super::event::function_url;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -80,6 +81,20 @@ impl Function {
     pub async fn invoke(&self, payload: &Value) -> Value {
         let said = self.invoke_for(payload, Duration::from_secs(30)).await;
         serde_json::from_slice(&said.unwrap()).unwrap()
+    }
+
+    /// Creates a topic through the function, of role `http`, as soon as the metadata node leads: until then it hangs up on
+    /// everyone.
+    pub async fn until_created(&self, topic: &str, document: &str) {
+        let create = function_url("PUT", &format!("/v1/topics/{topic}"), "", Some(document));
+        let started = Instant::now();
+        loop {
+            let created = self.invoke(&create).await;
+            if matches!(created["statusCode"].as_u64(), Some(200 | 201)) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{created}");
+        }
     }
 
     /// Invokes the function, which has so much time.

@@ -1,0 +1,154 @@
+//! Role `sqs-ingest`: flights that come through a FIFO queue, in groups by carrier.
+//!
+//! Lambda's event source mapping is imitated: batches of changing sizes, deliveries that are repeated although they were
+//! answered, since the answer was lost. `CARNAX_INGEST_MESSAGES` says how many flights are sent; 2,000 if it is absent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carnax_platform::clock::SystemClock;
+use carnax_queue::{MemoryQueue, MessageQueue, OutgoingMessage, Receipt, Receive, ReceivedMessage};
+use carnax_sqs_test_server::{ACCESS_KEY, Action, SECRET_KEY, SqsTestServer};
+use serde_json::{Value, json};
+
+use super::core;
+use super::event::function_url;
+use super::runtime::Function;
+
+const QUEUE: &str = "arn:aws:sqs:us-east-1:1:flights.fifo";
+const PARTITIONS: u32 = 4;
+/// Every so many messages there is one that can be no record.
+const POISON_EVERY: usize = 331;
+
+fn queue(name: &str) -> Arc<MemoryQueue> {
+    Arc::new(MemoryQueue::new(name, Arc::new(SystemClock::new())).unwrap())
+}
+
+fn carrier(flight: &str) -> String {
+    serde_json::from_str::<Value>(flight).unwrap()["carrier"].as_str().unwrap().to_owned()
+}
+
+/// Sends flights, with poison between them; gives what should come of them, by carrier.
+async fn send_flights(queue: &MemoryQueue, count: usize) -> (BTreeMap<String, Vec<String>>, usize) {
+    let sample = include_str!("../../../../samples/flights.ndjson");
+    let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let (mut messages, mut poison) = (Vec::new(), 0);
+    for (number, flight) in sample.lines().cycle().take(count).enumerate() {
+        let group = carrier(flight);
+        let mut document: Value = serde_json::from_str(flight).unwrap();
+        document["number"] = number.into();
+        let mut send = |body: String, id: String| {
+            messages.push(OutgoingMessage {
+                id: format!("e{}", messages.len() % 10),
+                body,
+                group: Some(group.clone()),
+                deduplication: Some(id),
+                attributes: BTreeMap::new(),
+            });
+        };
+        if number % POISON_EVERY == POISON_EVERY / 2 {
+            send("no flight".to_owned(), format!("poison-{number}"));
+            poison += 1;
+        }
+        send(document.to_string(), number.to_string());
+        expected.entry(group).or_default().push(document.to_string());
+    }
+    for batch in messages.chunks(10) {
+        assert!(queue.send(batch).await.unwrap().iter().all(Result::is_ok));
+    }
+    (expected, poison)
+}
+
+fn record(message: &ReceivedMessage) -> Value {
+    json!({
+        "messageId": message.id, "receiptHandle": message.receipt.as_str(), "body": message.body,
+        "attributes": {
+            "ApproximateReceiveCount": message.receive_count.to_string(), "SentTimestamp": message.sent.millis().to_string(),
+            "SequenceNumber": message.sequence.unwrap().to_string(), "MessageGroupId": message.group,
+            "SenderId": "x", "MessageDeduplicationId": "y",
+        },
+        "messageAttributes": {}, "md5OfBody": "", "eventSource": "aws:sqs", "eventSourceARN": QUEUE, "awsRegion": "us-east-1",
+    })
+}
+
+/// Hands out everything that is in the queue, as an event source mapping does.
+async fn drain(queue: &MemoryQueue, function: &Function) {
+    let give_back = |receipts: Vec<Receipt>| async move {
+        let back: Vec<_> = receipts.into_iter().map(|receipt| (receipt, Duration::ZERO)).collect();
+        if !back.is_empty() {
+            assert!(queue.extend(&back).await.unwrap().iter().all(Result::is_ok));
+        }
+    };
+    let (mut round, mut depth) = (0_usize, queue.depth());
+    while depth.visible + depth.in_flight > 0 {
+        round += 1;
+        let messages_max = 1 + round * 7 % 10;
+        let request = Receive { messages_max, wait: Duration::ZERO, visibility: Duration::from_secs(3_600) };
+        let received = queue.receive(request).await.unwrap();
+        let records: Vec<_> = received.iter().map(record).collect();
+        let answer = function.invoke(&json!({ "Records": records })).await;
+        let failures = answer["batchItemFailures"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        assert!(failures.is_empty(), "nothing has to wait, and what is wrong is put aside: {answer}");
+        let receipts: Vec<_> = received.into_iter().map(|message| message.receipt).collect();
+        if round % 9 == 0 {
+            // The answer is lost on the way.
+            give_back(receipts).await;
+        } else {
+            assert!(queue.delete(&receipts).await.unwrap().iter().all(Result::is_ok));
+        }
+        depth = queue.depth();
+    }
+}
+
+async fn stored(function: &Function) -> BTreeMap<String, Vec<String>> {
+    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for partition in 0..PARTITIONS {
+        let (path, mut offset) = (format!("/v1/topics/flights/partitions/{partition}/records"), 0);
+        loop {
+            let answer =
+                function.invoke(&function_url("GET", &path, &format!("offset={offset}"), None)).await;
+            let page: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+            for record in page["records"].as_array().unwrap() {
+                let text = |field: &str| record[field].as_str().unwrap().to_owned();
+                values.entry(text("key")).or_default().push(text("value"));
+            }
+            offset = page["next_offset"].as_u64().unwrap();
+            if page["caught_up"] == true {
+                break;
+            }
+        }
+    }
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flights_through_a_fifo_queue_are_stored_once_in_order_and_poison_alone_is_put_aside() {
+    let count = std::env::var("CARNAX_INGEST_MESSAGES").map_or(2_000, |count| count.parse().unwrap());
+    let (given_up, dead) = (queue("given-up.fifo"), queue("dead.fifo"));
+    let flights = MemoryQueue::new("flights.fifo", Arc::new(SystemClock::new())).unwrap();
+    let flights = Arc::new(flights.with_dead_letters(Arc::clone(&given_up), 20).unwrap());
+    let sqs = SqsTestServer::start([Arc::clone(&dead)]).await;
+
+    let core = core::start().await;
+    let http = Function::start(&core, &[]).await;
+    let partitions = json!({ "partitions": PARTITIONS }).to_string();
+    http.until_created("flights", &partitions).await;
+    let rules = json!([{
+        "queue": QUEUE, "topic": "flights", "key": "json:/carrier", "dead_letters": sqs.queue_url("dead.fifo"),
+    }]);
+    let variables = [
+        ("CARNAX_LAMBDA_ROLE", "sqs-ingest"),
+        ("CARNAX_INGEST", &rules.to_string()),
+        ("AWS_ENDPOINT_URL_SQS", &sqs.endpoint()),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+    ];
+    let ingest = Function::start(&core, &variables).await;
+
+    let (expected, poison) = send_flights(&flights, count).await;
+    drain(&flights, &ingest).await;
+    assert_eq!(stored(&http).await, expected);
+    assert_eq!((dead.depth().visible, given_up.depth().visible), (poison, 0), "poison, and nothing else");
+    assert!(sqs.requests(Action::SendBatch) >= poison as u64);
+}
