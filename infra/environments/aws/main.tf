@@ -72,6 +72,8 @@ module "frontend_lambda" {
     for name, queue in var.queues : {
       name                    = name
       queue_arn               = module.queues.queues[name].arn
+      dead_letter_url         = module.queues.queues[name].dead_letter_url
+      dead_letter_arn         = module.queues.queues[name].dead_letter_arn
       topic                   = queue.topic
       key                     = queue.key
       batch_size              = queue.batch_size

@@ -76,15 +76,18 @@ module "frontend_lambda" {
   bucket_arn            = module.storage.bucket_arn
   log_objects_arn       = module.storage.log_objects_arn
   timeout_seconds       = 30
+  settings              = { AWS_ENDPOINT_URL_SQS = local.object_store_endpoint }
   # Nobody outside this machine reaches it.
   url_authorization = "NONE"
 
   ingest = [
     for name, ingest in var.ingest : {
-      name      = name
-      queue_arn = module.queues.queues[name].arn
-      topic     = ingest.topic
-      key       = ingest.key
+      name            = name
+      queue_arn       = module.queues.queues[name].arn
+      dead_letter_url = module.queues.queues[name].dead_letter_url
+      dead_letter_arn = module.queues.queues[name].dead_letter_arn
+      topic           = ingest.topic
+      key             = ingest.key
     }
   ]
 }

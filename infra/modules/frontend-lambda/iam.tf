@@ -42,6 +42,15 @@ data "aws_iam_policy_document" "function" {
     }
   }
 
+  dynamic "statement" {
+    for_each = each.key == "sqs-ingest" ? [1] : []
+    content {
+      sid       = "PutMessagesAside"
+      actions   = ["sqs:SendMessage"]
+      resources = var.ingest[*].dead_letter_arn
+    }
+  }
+
   # Lambda itself, with this role, plugs the function into the network.
   dynamic "statement" {
     for_each = var.vpc == null ? [] : [1]

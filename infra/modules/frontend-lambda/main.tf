@@ -18,11 +18,13 @@ locals {
   )
 
   role_environment = {
-    http = {}
+    http = {
+      CARNAX_LAMBDA_RESPONSES = var.url_invoke_mode == "RESPONSE_STREAM" ? "streamed" : "buffered"
+    }
     sqs-ingest = {
       CARNAX_INGEST = jsonencode([
         for mapping in var.ingest : merge(
-          { queue = mapping.queue_arn, topic = mapping.topic },
+          { queue = mapping.queue_arn, topic = mapping.topic, dead_letters = mapping.dead_letter_url },
           mapping.key == null ? {} : { key = mapping.key },
         )
       ])

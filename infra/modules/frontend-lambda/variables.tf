@@ -83,10 +83,16 @@ variable "url_invoke_mode" {
 }
 
 variable "ingest" {
-  description = "Queues whose messages become records: to which topic, and where a record's key comes from."
+  description = <<-TEXT
+    Queues whose messages become records: to which topic, and where a record's key comes from (`group`, `none`, `attribute:NAME`,
+    `json:/POINTER`). Messages that can never become records are put aside in the dead-letter queue by the function itself,
+    so that they do not hold up their group.
+  TEXT
   type = list(object({
     name                    = string
     queue_arn               = string
+    dead_letter_url         = string
+    dead_letter_arn         = string
     topic                   = string
     key                     = optional(string)
     batch_size              = optional(number, 10)
