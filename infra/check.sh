@@ -10,21 +10,12 @@ trap 'rm -rf "$scratch"' EXIT
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# The folder under which a copy of the provider lies, in the layout of a mirror: HOST/NAMESPACE/TYPE/VERSION/PLATFORM/file.
-mirror_of_the_provider() {
-  local file
-  file=$(find /opt /usr/local/share /usr/share/terraform "$HOME/.terraform.d" -maxdepth 8 -name 'terraform-provider-aws_*' 2>/dev/null \
-    | head -n 1)
-  [[ -z $file ]] || (cd "$(dirname "$file")/../../../../.." && pwd)
-}
-
-# `init` asks the registry, unless a folder on this machine mirrors the provider: the one that CARNAX_TERRAFORM_MIRROR names, or
-# one that is found.
+# `init` asks the registry, unless a folder on this machine mirrors the provider.
 configure_terraform() {
-  CARNAX_TERRAFORM_MIRROR=${CARNAX_TERRAFORM_MIRROR:-$(mirror_of_the_provider)}
-  if [[ -n ${CARNAX_TERRAFORM_MIRROR:-} ]]; then
-    printf 'provider_installation {\n  filesystem_mirror {\n    path = "%s"\n  }\n}\n' "$CARNAX_TERRAFORM_MIRROR" \
-      >"$scratch/terraform.rc"
+  local mirror
+  mirror=$(scripts/provider-mirror.sh)
+  if [[ -n $mirror ]]; then
+    printf 'provider_installation {\n  filesystem_mirror {\n    path = "%s"\n  }\n}\n' "$mirror" >"$scratch/terraform.rc"
     export TF_CLI_CONFIG_FILE=$scratch/terraform.rc
   fi
 }

@@ -28,8 +28,8 @@ const STARTS_MAX: usize = 3;
 pub struct S3Bucket {
     /// URL of the server; buckets are named in paths.
     pub endpoint: String,
-    /// The bucket.
-    pub name: String,
+    /// The bucket and what all keys begin with: s3://bucket/prefix.
+    pub url: String,
     /// Who asks.
     pub access_key: String,
     /// And proves it.
@@ -192,10 +192,11 @@ impl ProcessCluster {
     fn process(&self, name: &str, program: &std::path::Path, flags: &[(&str, String)]) -> Result<Process> {
         let mut arguments: Vec<String> =
             flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
-        let bucket = format!("s3://{}/acceptance", self.bucket.name);
+        let bucket = self.bucket.url.clone();
         arguments.extend(["--object-store".to_owned(), bucket, "--s3-path-style".to_owned()]);
         let environment = [
-            ("AWS_ENDPOINT_URL_S3", self.bucket.endpoint.as_str()),
+            // Of S3, and of SQS where the same server has it.
+            ("AWS_ENDPOINT_URL", self.bucket.endpoint.as_str()),
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", &self.bucket.access_key),
             ("AWS_SECRET_ACCESS_KEY", &self.bucket.secret_key),
@@ -362,7 +363,7 @@ impl Drop for ProcessCluster {
 fn bucket_of(store: &S3TestServer) -> S3Bucket {
     S3Bucket {
         endpoint: store.endpoint(),
-        name: BUCKET.to_owned(),
+        url: format!("s3://{BUCKET}/acceptance"),
         access_key: ACCESS_KEY.to_owned(),
         secret_key: SECRET_KEY.to_owned(),
     }

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | `python` | the Python environment that LocalStack is installed into, once |
 //! | `localstack` | a LocalStack, found or started, and its end |
-//! | `stack` | LocalStack, bucket and cluster together |
+//! | `templates` | the Terraform templates of `infra/environments/localstack`, and the package of the function |
+//! | `stack` | LocalStack, what the templates make in it, and the cluster |
 //!
 //! Invariants: a LocalStack that is started here ends with whoever started it, however that ends; one that was found is left
 //! running. No health page is believed: a LocalStack counts when it has made a bucket.
@@ -17,3 +18,4 @@
 pub mod localstack;
 mod python;
 pub mod stack;
+pub mod templates;

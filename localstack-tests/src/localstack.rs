@@ -43,7 +43,7 @@ struct Started {
 }
 
 impl LocalStack {
-    /// Uses the one that `LOCALSTACK_ENDPOINT` names, else starts one, and makes a bucket in it.
+    /// Uses the one that `LOCALSTACK_ENDPOINT` names, else starts one, and waits until it has made a bucket.
     ///
     /// # Errors
     /// If it cannot be installed or started, or does not answer in time; the error says what to do.
@@ -59,6 +59,7 @@ impl LocalStack {
             }
         };
         localstack.make_bucket(bucket).await?;
+        localstack.call(http::Method::DELETE, &format!("/{bucket}")).await?;
         Ok(localstack)
     }
 
@@ -75,11 +76,16 @@ impl LocalStack {
         }
     }
 
-    /// A bucket as a cluster wants to know it.
-    pub fn bucket(&self, name: &str) -> S3Bucket {
+    /// Whether it was running before.
+    pub fn was_found(&self) -> bool {
+        self.started.is_none()
+    }
+
+    /// A bucket, by its URL, as a cluster wants to know it.
+    pub fn bucket(&self, url: &str) -> S3Bucket {
         S3Bucket {
             endpoint: self.endpoint.clone(),
-            name: name.to_owned(),
+            url: url.to_owned(),
             access_key: "test".to_owned(),
             secret_key: "test".to_owned(),
         }
@@ -95,6 +101,16 @@ impl LocalStack {
         Ok(keys.map(|(key, _)| key.to_owned()).collect())
     }
 
+    /// The names of all buckets.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn buckets(&self) -> Result<Vec<String>> {
+        let page = self.call(http::Method::GET, "/").await?;
+        let names = page.split("<Name>").skip(1).filter_map(|rest| rest.split_once("</Name>"));
+        Ok(names.map(|(name, _)| name.to_owned()).collect())
+    }
+
     async fn make_bucket(&mut self, bucket: &str) -> Result<()> {
         wait::until("LocalStack makes a bucket", async || {
             if let Some(started) = &mut self.started {
@@ -107,21 +123,48 @@ impl LocalStack {
         Ok(())
     }
 
+    /// Calls a function by its URL: the status, and the body.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn call_function(
+        &self,
+        url: &str,
+        method: http::Method,
+        path: &str,
+        body: &str,
+    ) -> Result<(http::StatusCode, String)> {
+        let url: http::Uri = url.parse()?;
+        let host = url.authority().context("a function's URL has a host")?;
+        // Which function is meant stands in the host; its name need not be known to this machine.
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.endpoint))
+            .header(http::header::HOST, host.as_str())
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::from(body.to_owned()))?;
+        self.answer(request).await.with_context(|| format!("the function at {host} does not answer"))
+    }
+
     async fn call(&self, method: http::Method, path: &str) -> Result<String> {
         let request = http::Request::builder()
             .method(&method)
             .uri(format!("{}{path}", self.endpoint))
             .header(http::header::AUTHORIZATION, AUTHORIZATION)
             .body(Full::default())?;
+        let (status, body) = self.answer(request).await.with_context(|| format!("{method} {path}"))?;
+        ensure!(status.is_success(), "{method} {path} was answered with {status}: {body}");
+        Ok(body)
+    }
+
+    async fn answer(&self, request: http::Request<Full<Bytes>>) -> Result<(http::StatusCode, String)> {
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, async {
             let answer = self.client.request(request).await?;
             let status = answer.status();
             anyhow::Ok((status, answer.into_body().collect().await?.to_bytes()))
         });
-        let (status, body) = answer.await.with_context(|| format!("{method} {path} took too long"))??;
-        let body = String::from_utf8_lossy(&body).into_owned();
-        ensure!(status.is_success(), "{method} {path} was answered with {status}: {body}");
-        Ok(body)
+        let (status, body) = answer.await.context("it took too long")??;
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 }
 
@@ -152,6 +195,7 @@ fn start() -> Result<(String, Started)> {
         .env("DISABLE_EVENTS", "1")
         .env("SKIP_SSL_CERT_DOWNLOAD", "1")
         .env("DNS_ADDRESS", "0")
+        .env("LAMBDA_RUNTIME_EXECUTOR", "process")
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)

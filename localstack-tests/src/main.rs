@@ -39,8 +39,9 @@ async fn main() -> Result<()> {
         _ = terminated.recv() => {}
     }
     writeln!(out, "ending …")?;
-    let Stack { cluster, localstack, .. } = stack;
+    let Stack { cluster, templates, localstack, .. } = stack;
     cluster.end()?;
+    drop(templates);
     drop(localstack);
     Ok(())
 }
@@ -59,10 +60,18 @@ Create a topic, append through one frontend, read through the other one:
   curl -sS {first}/v1/topics/flights/records -H 'content-type: application/json' -d '{{\"records\":[{{\"key\":\"UA\",\"value\":\"on time\"}}]}}'
   curl -sS '{second}/v1/topics/flights/partitions/0/records?offset=0'
 
+The same through the Lambda function, and through a queue whose messages become records of the topic `standard`:
+
+  curl -sS {function}v1/topics/flights/records -H 'content-type: application/json' -d '{{\"records\":[{{\"key\":\"AA\",\"value\":\"serverless\"}}]}}'
+  curl -sS -X PUT {first}/v1/topics/standard -H 'content-type: application/json' -d '{{\"partitions\":1}}'
+  aws --endpoint-url {endpoint} --region us-east-1 sqs send-message --queue-url {queue} --message-body hello
+
 Ctrl-C ends all of it.
 ",
         endpoint = stack.localstack.endpoint(),
         origin = stack.localstack.origin(),
-        bucket = stack.bucket,
+        bucket = stack.outputs.bucket,
+        function = stack.outputs.function_url.as_deref().unwrap_or_default(),
+        queue = stack.outputs.queues.get("standard").map_or("", |queue| queue.url.as_str()),
     )
 }

@@ -11,6 +11,12 @@ use anyhow::{Context, Result, ensure};
 
 const REQUIREMENTS: &str = include_str!("../python/requirements.lock");
 
+const EXECUTOR: &str = include_str!("../python/carnax_lambda_executor.py");
+/// What makes the executor known to LocalStack: a distribution with an entry point.
+const EXECUTOR_ENTRY_POINTS: &str =
+    "[localstack.lambda.runtime_executor]\nprocess = carnax_lambda_executor:ProcessExecutorPlugin\n";
+const EXECUTOR_METADATA: &str = "Metadata-Version: 2.1\nName: carnax-lambda-executor\nVersion: 1\n";
+
 const WHAT_TO_INSTALL: &str = "LocalStack cannot be started: install Python 3.13 (so that `python3.13` runs, or by `pyenv install 3.13`), or name a \
      LocalStack that runs in LOCALSTACK_ENDPOINT, or leave these tests out with CARNAX_LOCALSTACK=skip";
 
@@ -27,7 +33,8 @@ pub(crate) fn with_localstack() -> Result<PathBuf> {
     let environment = cache.join("python");
     let interpreter = environment.join("bin").join("python");
     let installed = environment.join("installed");
-    if fs::read_to_string(&installed).is_ok_and(|installed| installed == REQUIREMENTS) {
+    let wanted = format!("{REQUIREMENTS}\n{EXECUTOR_ENTRY_POINTS}\n{EXECUTOR}");
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(interpreter);
     }
     let python = find_python().context(WHAT_TO_INSTALL)?;
@@ -40,8 +47,19 @@ pub(crate) fn with_localstack() -> Result<PathBuf> {
     let pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r"];
     run(Command::new(&interpreter).args(pip).arg(&requirements))
         .context("LocalStack cannot be installed from the Python package index")?;
-    fs::write(&installed, REQUIREMENTS).context("cannot note what was installed")?;
+    install_executor(&environment).context("cannot install the executor of functions")?;
+    fs::write(&installed, wanted).context("cannot note what was installed")?;
     Ok(interpreter)
+}
+
+fn install_executor(environment: &Path) -> Result<()> {
+    let packages = environment.join("lib").join("python3.13").join("site-packages");
+    fs::write(packages.join("carnax_lambda_executor.py"), EXECUTOR)?;
+    let distribution = packages.join("carnax_lambda_executor-1.dist-info");
+    fs::create_dir_all(&distribution)?;
+    fs::write(distribution.join("METADATA"), EXECUTOR_METADATA)?;
+    fs::write(distribution.join("entry_points.txt"), EXECUTOR_ENTRY_POINTS)?;
+    Ok(())
 }
 
 /// `CARNAX_LOCALSTACK_CACHE`, or a folder beside the folder of this build.
@@ -49,12 +67,17 @@ fn cache_folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("CARNAX_LOCALSTACK_CACHE") {
         return Ok(folder.into());
     }
+    Ok(target_folder()?.join("localstack"))
+}
+
+/// The folder of all builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot find the running program")?;
     let mut folder = program.parent().context("a program lies in a folder")?;
     if folder.ends_with("deps") {
         folder = folder.parent().unwrap_or(folder);
     }
-    Ok(folder.parent().unwrap_or(folder).join("localstack"))
+    Ok(folder.parent().unwrap_or(folder).to_owned())
 }
 
 /// Python 3.13 by its name, or among the versions of pyenv. A name that is found need not run: pyenv leaves such names behind.
@@ -77,7 +100,7 @@ fn is_python_3_13(python: &Path) -> bool {
     output.is_ok_and(|output| output.status.success() && output.stdout.starts_with(b"Python 3.13."))
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} ended with {}: {said}", output.status);

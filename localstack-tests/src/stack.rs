@@ -1,4 +1,4 @@
-//! LocalStack, a bucket in it, and a cluster that keeps its records there.
+//! LocalStack, what the templates make in it, and a cluster that keeps its records there.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,6 +7,7 @@ use carnax_acceptance::binaries::Binaries;
 use carnax_acceptance::cluster::{Plan, ProcessCluster};
 
 use crate::localstack::LocalStack;
+use crate::templates::{Outputs, Templates};
 
 const FRONTENDS: usize = 2;
 
@@ -15,10 +16,20 @@ const FRONTENDS: usize = 2;
 pub struct Stack {
     /// Metadata nodes and frontends.
     pub cluster: ProcessCluster,
-    /// Where the records live.
+    /// Bucket, queues, functions.
+    pub outputs: Outputs,
+    /// What made them.
+    pub templates: Made,
+    /// Where they are.
     pub localstack: LocalStack,
-    /// The bucket.
-    pub bucket: String,
+}
+
+/// Templates that were applied. In a LocalStack that was there before, what they made is taken away when this is dropped.
+#[derive(Debug)]
+pub struct Made {
+    /// The templates.
+    pub templates: Templates,
+    destroy: bool,
 }
 
 impl Stack {
@@ -28,16 +39,55 @@ impl Stack {
     /// If anything does not start.
     pub async fn start() -> Result<Self> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-        let bucket = format!("carnax-{}-{}", std::process::id(), now.as_millis());
+        let name = format!("carnax-{}-{}", std::process::id(), now.as_millis() % 100_000);
         let binaries = tokio::task::spawn_blocking(Binaries::of_this_build).await??;
-        let localstack = LocalStack::find_or_start(&bucket).await?;
+        let localstack = LocalStack::find_or_start(&name).await?;
+        let (endpoint, destroy) = (localstack.endpoint().to_owned(), localstack.was_found());
+        let (made, object_store) = blocking(move || {
+            let mut made = Made { templates: Templates::new(&endpoint, &name)?, destroy };
+            let object_store = made.templates.apply_storage()?.object_store;
+            Ok((made, object_store))
+        })
+        .await?;
         let plan = Plan {
-            bucket: Some(localstack.bucket(&bucket)),
+            bucket: Some(localstack.bucket(&object_store)),
             binaries,
             linger: Duration::from_millis(5),
             frontends: FRONTENDS,
         };
         let cluster = ProcessCluster::start(&plan).await?;
-        Ok(Self { cluster, localstack, bucket })
+        let addresses: Vec<String> = cluster.nodes.iter().map(|node| node.address.clone()).collect();
+        let (templates, outputs) = blocking(move || {
+            let mut made = made;
+            let outputs = made.templates.apply(&addresses)?;
+            Ok((made, outputs))
+        })
+        .await?;
+        Ok(Self { cluster, outputs, templates, localstack })
     }
+}
+
+impl Made {
+    /// Takes away what was made.
+    ///
+    /// # Errors
+    /// If Terraform fails.
+    pub fn destroy(&mut self) -> Result<()> {
+        self.destroy = false;
+        self.templates.destroy()
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if self.destroy {
+            // There is nobody left to tell.
+            let _ = self.templates.destroy();
+        }
+    }
+}
+
+/// Terraform takes its time.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await?
 }

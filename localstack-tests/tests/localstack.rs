@@ -13,8 +13,11 @@ use anyhow::{Context, Result, ensure};
 use carnax::{Client, GroupConsumer, OffsetReset, Record, Start};
 use carnax_acceptance::api::{Api, Call};
 use carnax_acceptance::{binaries, wait};
-use carnax_localstack_tests::stack::Stack;
+use carnax_localstack_tests::stack::{Stack, blocking};
 use serde_json::{Value, json};
+
+#[path = "localstack/serverless.rs"]
+mod serverless;
 
 const TOPIC: &str = "departures";
 const PARTITIONS: u32 = 4;
@@ -28,21 +31,42 @@ async fn what_a_user_does_works_on_localstack_though_a_leader_and_a_frontend_are
     }
     let started = Instant::now();
     let mut stack = Stack::start().await?;
-    say(&format!("LocalStack {}; all ready after {:?}", stack.localstack.origin(), started.elapsed()))?;
+    say(&format!(
+        "LocalStack {}; templates applied and all ready after {:?}",
+        stack.localstack.origin(),
+        started.elapsed()
+    ))?;
 
     plain_http(&stack).await.context("plain HTTP")?;
     produce(&stack.cluster.client(&[0])?, 0..RECORDS).await.context("the SDK produces")?;
     expect_records(&stack.cluster.client(&[1])?, RECORDS).await.context("the SDK consumes")?;
     group(&stack.cluster.client(&[1, 0])?).await.context("a group")?;
     command_line(&stack).await.context("the command line")?;
+    serverless::function_url(&stack).await.context("the function's URL")?;
+    serverless::messages_as_records(&stack).await.context("messages as records")?;
+    serverless::wakeups(&stack).await.context("wake-ups")?;
     // The group's story added one.
     let total = killed_leader(&mut stack, RECORDS + 1).await.context("a killed leader")?;
     replaced_frontend(&mut stack, total).await.context("a replaced frontend")?;
 
-    let keys = stack.localstack.keys(&stack.bucket).await?;
+    let keys = stack.localstack.keys(&stack.outputs.bucket).await?;
     ensure!(!keys.is_empty(), "records were kept, and not in the bucket");
     say(&format!("all passed after {:?}; {} objects in the bucket", started.elapsed(), keys.len()))?;
-    stack.cluster.end()
+    leave_nothing(stack).await.context("taking it all away")?;
+    say(&format!("all is gone after {:?}", started.elapsed()))
+}
+
+/// A second apply would change nothing; after the end nothing is left.
+async fn leave_nothing(stack: Stack) -> Result<()> {
+    let Stack { cluster, outputs, templates, localstack } = stack;
+    let (is_settled, mut templates) =
+        blocking(move || Ok((templates.templates.is_settled()?, templates))).await?;
+    ensure!(is_settled, "another apply would change something");
+    cluster.end()?;
+    blocking(move || templates.destroy()).await?;
+    let buckets = localstack.buckets().await?;
+    ensure!(!buckets.contains(&outputs.bucket), "the bucket is still there: {buckets:?}");
+    Ok(())
 }
 
 fn say(line: &str) -> Result<()> {
