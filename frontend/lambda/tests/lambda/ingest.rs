@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use carnax_lambda_runtime_emulator::{EventSource, InvokeError};
 use carnax_platform::clock::SystemClock;
-use carnax_queue::{MemoryQueue, MessageQueue, OutgoingMessage, Receipt, Receive, ReceivedMessage};
+use carnax_queue::{MemoryQueue, MessageQueue, OutgoingMessage};
 use carnax_sqs_test_server::{ACCESS_KEY, Action, SECRET_KEY, SqsTestServer};
 use serde_json::{Value, json};
 
@@ -60,43 +61,21 @@ async fn send_flights(queue: &MemoryQueue, count: usize) -> (BTreeMap<String, Ve
     (expected, poison)
 }
 
-fn record(message: &ReceivedMessage) -> Value {
-    json!({
-        "messageId": message.id, "receiptHandle": message.receipt.as_str(), "body": message.body,
-        "attributes": {
-            "ApproximateReceiveCount": message.receive_count.to_string(), "SentTimestamp": message.sent.millis().to_string(),
-            "SequenceNumber": message.sequence.unwrap().to_string(), "MessageGroupId": message.group,
-            "SenderId": "x", "MessageDeduplicationId": "y",
-        },
-        "messageAttributes": {}, "md5OfBody": "", "eventSource": "aws:sqs", "eventSourceARN": QUEUE, "awsRegion": "us-east-1",
-    })
-}
-
 /// Hands out everything that is in the queue, as an event source mapping does.
-async fn drain(queue: &MemoryQueue, function: &Function) {
-    let give_back = |receipts: Vec<Receipt>| async move {
-        let back: Vec<_> = receipts.into_iter().map(|receipt| (receipt, Duration::ZERO)).collect();
-        if !back.is_empty() {
-            assert!(queue.extend(&back).await.unwrap().iter().all(Result::is_ok));
-        }
-    };
+async fn drain(queue: &Arc<MemoryQueue>, function: &Function) {
+    let mut source = EventSource::new(Arc::clone(queue) as _, QUEUE);
     let (mut round, mut depth) = (0_usize, queue.depth());
     while depth.visible + depth.in_flight > 0 {
         round += 1;
-        let messages_max = 1 + round * 7 % 10;
-        let request = Receive { messages_max, wait: Duration::ZERO, visibility: Duration::from_secs(3_600) };
-        let received = queue.receive(request).await.unwrap();
-        let records: Vec<_> = received.iter().map(record).collect();
-        let answer = function.invoke(&json!({ "Records": records })).await;
+        source.messages_max = 1 + round * 7 % 10;
+        let messages = source.receive(Duration::ZERO).await.unwrap();
+        let answer = function.invoke(&source.event(&messages)).await;
         let failures = answer["batchItemFailures"].as_array().unwrap_or_else(|| panic!("{answer}"));
         assert!(failures.is_empty(), "nothing has to wait, and what is wrong is put aside: {answer}");
-        let receipts: Vec<_> = received.into_iter().map(|message| message.receipt).collect();
-        if round % 9 == 0 {
-            // The answer is lost on the way.
-            give_back(receipts).await;
-        } else {
-            assert!(queue.delete(&receipts).await.unwrap().iter().all(Result::is_ok));
-        }
+        let is_lost = round.is_multiple_of(9);
+        let answer = if is_lost { Err(InvokeError::Failed("answer lost".to_owned())) } else { Ok(answer) };
+        let delivery = source.settle(&messages, answer).await.unwrap();
+        assert_eq!(delivery.back, if is_lost { messages.len() } else { 0 });
         depth = queue.depth();
     }
 }
