@@ -133,3 +133,19 @@ async fn child_that_sends_where_its_environment_says() {
     let queue = SqsQueue::open(&url, &SqsSettings::default()).await.expect("nothing is asked");
     queue.send(&[message(&name)]).await.expect("the environment says where and who").remove(0).expect("sent");
 }
+
+#[tokio::test]
+async fn what_the_server_holds_is_done_or_not_and_ends_with_its_client() {
+    let (memory, server) = server().await;
+    let queue = open(&server.endpoint(), QUEUE, Duration::from_secs(10)).await;
+    server.script(Action::SendBatch, [Fault::Hold, Fault::HoldAnswer]);
+    for done in [0, 1] {
+        let batch = [message("a")];
+        tokio::select! {
+            sent = queue.send(&batch) => panic!("answered: {sent:?}"),
+            () = server.until_held(1) => {}
+        }
+        server.until_held(0).await;
+        assert_eq!(memory.depth(), Depth { visible: done, in_flight: 0 });
+    }
+}

@@ -75,6 +75,11 @@ impl SqsTestServer {
         self.script.add(action, faults);
     }
 
+    /// Waits until exactly so many requests are held: those whose client has hung up are not.
+    pub async fn until_held(&self, count: usize) {
+        self.script.until_held(count).await;
+    }
+
     /// How many requests of a kind arrived so far.
     pub fn requests(&self, action: Action) -> u64 {
         self.script.requests(action)
@@ -118,6 +123,9 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<
     let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
     let body = body.map_err(|error| io::Error::other(error.to_string()))?.to_bytes();
     let fault = shared.script.next(action);
+    if fault == Fault::Hold {
+        shared.script.hold().await;
+    }
     if let Some(refusal) = refusal_of(fault) {
         return Ok(render(Err(refusal)));
     }
@@ -125,6 +133,9 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<
         Ok(input) => shared.queues.answer(action, &input).await,
         Err(_) => Err(Refusal::new(400, "SerializationException", "the body is not JSON")),
     };
+    if fault == Fault::HoldAnswer {
+        shared.script.hold().await;
+    }
     match fault {
         Fault::LoseAnswer => Err(io::Error::other("told to lose the answer")),
         _ => Ok(render(answer)),
@@ -133,7 +144,7 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<
 
 fn refusal_of(fault: Fault) -> Option<Refusal> {
     match fault {
-        Fault::None | Fault::LoseAnswer => None,
+        Fault::None | Fault::LoseAnswer | Fault::Hold | Fault::HoldAnswer => None,
         Fault::Throttle => Some(Refusal::new(400, "RequestThrottled", "told to throttle")),
         Fault::Fail => Some(Refusal::new(500, "InternalFailure", "told to fail")),
         Fault::Deny => Some(Refusal::new(403, "AccessDeniedException", "told to deny")),

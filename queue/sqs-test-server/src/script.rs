@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 /// The kinds of request that are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
@@ -37,6 +39,10 @@ pub enum Fault {
     Deny,
     /// It is done, and the connection closes without an answer.
     LoseAnswer,
+    /// Nothing is done, and no answer comes: until the client hangs up.
+    Hold,
+    /// It is done, and no answer comes: until the client hangs up.
+    HoldAnswer,
 }
 
 impl Action {
@@ -59,6 +65,7 @@ impl Action {
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     actions: Mutex<BTreeMap<Action, Requests>>,
+    held: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +95,28 @@ impl Script {
         requests.faults.pop_front().unwrap_or(Fault::None)
     }
 
+    /// Waits for ever, and counts as held until it is dropped.
+    pub(crate) async fn hold(&self) {
+        self.held.send_modify(|held| *held += 1);
+        let _held = Held(&self.held);
+        std::future::pending::<()>().await;
+    }
+
+    pub(crate) async fn until_held(&self, count: usize) {
+        let mut held = self.held.subscribe();
+        // It fails only without a sender, which is here.
+        let _ = held.wait_for(|held| *held == count).await;
+    }
+
     fn actions(&self) -> MutexGuard<'_, BTreeMap<Action, Requests>> {
         self.actions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Held<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|held| *held -= 1);
     }
 }
