@@ -58,7 +58,9 @@ pub use carnax_core::http::{
     ResetOffsetsResponse, ResetTo, SettingsResponse, TopicResponse,
 };
 pub use carnax_core::id::{NodeId, PartitionIndex, TopicId};
-pub use carnax_core::metadata::{AssignedTopic, Assignor, GroupPhase, GroupSummary, WakeupDescription};
+pub use carnax_core::metadata::{
+    AssignedTopic, Assignor, CommitEvent, CommittedRange, GroupPhase, GroupSummary, WakeupDescription,
+};
 pub use carnax_core::name::{FencingToken, GroupName, MemberId, ProducerId, TopicPattern};
 pub use carnax_core::offset::Offset;
 pub use carnax_core::problem::ProblemDocument;
