@@ -13,6 +13,8 @@ use anyhow::{Context, Result, ensure};
 const NODE: &str = "carnax-metadata-node";
 const FRONTEND: &str = "carnax-frontend";
 const COMMAND_LINE: &str = "carnax";
+const LAMBDA: &str = "carnax-lambda";
+const WOKEN_CONSUMER: &str = "carnax-woken-consumer";
 
 /// Builds of several tests would only wait for each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -59,10 +61,30 @@ impl Binaries {
 /// # Errors
 /// If it cannot be built.
 pub fn command_line() -> Result<PathBuf> {
+    binary("carnax-cli", COMMAND_LINE)
+}
+
+/// The frontend as a Lambda function, of this build, built if it is missing or older than its sources.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn lambda() -> Result<PathBuf> {
+    binary(LAMBDA, LAMBDA)
+}
+
+/// The example of a consumer as a Lambda function, likewise.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn woken_consumer() -> Result<PathBuf> {
+    binary(WOKEN_CONSUMER, WOKEN_CONSUMER)
+}
+
+fn binary(package: &str, name: &str) -> Result<PathBuf> {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let program = folder_of_this_build()?.join(COMMAND_LINE);
+    let program = folder_of_this_build()?.join(name);
     if !is_fresh(&program) {
-        build(&["-p", "carnax-cli", "--bin", COMMAND_LINE])?;
+        build(&["-p", package, "--bin", name])?;
     }
     ensure!(program.is_file(), "{} is missing", program.display());
     Ok(program)

@@ -47,6 +47,8 @@ pub struct Plan {
     pub linger: Duration,
     /// Frontends that know all nodes.
     pub frontends: usize,
+    /// URL of the SQS server that the metadata nodes tell of commits, if it is not that of the bucket.
+    pub sqs_endpoint: Option<String>,
 }
 
 /// A metadata node and its disk.
@@ -192,8 +194,19 @@ impl ProcessCluster {
     fn process(&self, name: &str, program: &std::path::Path, flags: &[(&str, String)]) -> Result<Process> {
         let mut arguments: Vec<String> =
             flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
-        let bucket = self.bucket.url.clone();
-        arguments.extend(["--object-store".to_owned(), bucket, "--s3-path-style".to_owned()]);
+        let object_store = self.object_store().to_owned();
+        arguments.extend(["--object-store".to_owned(), object_store, "--s3-path-style".to_owned()]);
+        Ok(Process::new(name, program, arguments, self.environment(), self.folder()?))
+    }
+
+    /// The URL of the object store.
+    pub fn object_store(&self) -> &str {
+        &self.bucket.url
+    }
+
+    /// The variables of every server.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let sqs = self.plan.sqs_endpoint.as_deref().map(|endpoint| ("AWS_ENDPOINT_URL_SQS", endpoint));
         let environment = [
             // Of S3, and of SQS where the same server has it.
             ("AWS_ENDPOINT_URL", self.bucket.endpoint.as_str()),
@@ -205,8 +218,16 @@ impl ProcessCluster {
             ("CARNAX_LOG", "info"),
             ("NO_COLOR", "1"),
         ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Ok(Process::new(name, program, arguments, environment.to_vec(), self.folder()?))
+        let environment = environment.into_iter().chain(sqs);
+        environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Where a process writes its log that is started elsewhere for this cluster.
+    ///
+    /// # Errors
+    /// None that can happen.
+    pub fn log_of(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.folder()?.join(format!("{name}.log")))
     }
 
     fn folder(&self) -> Result<&std::path::Path> {

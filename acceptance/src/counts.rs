@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
+use carnax::PartitionIndex;
 use serde::Deserialize;
+
+use crate::flights::Flights;
+use crate::ledger::Found;
 
 /// So many of the records `first ..= last` of a partition have a carrier as their key.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,6 +26,18 @@ pub struct Count {
 
 /// The keys of the records in each partition, by offset.
 pub type Keys = BTreeMap<u32, Vec<String>>;
+
+/// The keys of what was found.
+///
+/// # Errors
+/// If one is not UTF-8.
+pub fn keys(flights: &Flights, found: &Found) -> Result<Keys> {
+    let key = |line: &usize| Ok(std::str::from_utf8(&flights.0[*line].key)?.to_owned());
+    let of_partition = |(partition, lines): (&PartitionIndex, &Vec<usize>)| {
+        Ok((partition.0, lines.iter().map(key).collect::<Result<_>>()?))
+    };
+    found.0.iter().map(of_partition).collect()
+}
 
 /// The counts are those of all records, each record counted once; gives how many there are of each key.
 ///

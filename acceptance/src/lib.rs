@@ -34,5 +34,6 @@ pub mod race;
 pub mod random;
 pub mod report;
 pub mod scenario;
+pub mod told;
 pub mod traffic;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! The stories. Each starts a cluster of its own and says in its report what it counted.
 
+mod cold_starts;
 mod conditional;
 mod exactly_once;
 mod failover;
@@ -13,6 +14,8 @@ mod read_your_writes;
 mod restart_all;
 mod rolling_restart;
 mod stale_leader;
+mod wakeups;
+mod woken_consumer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +60,12 @@ pub enum Scenario {
     Conditional,
     /// Members of a group join, leave, die and sleep at random.
     Groups,
+    /// The metadata leader is killed between commits and the events that tell queues of them.
+    Wakeups,
+    /// Commits wake the example consumer, a Lambda function, which is killed all the time.
+    WokenConsumer,
+    /// Measures the frontend as a Lambda function, under an emulator.
+    ColdStarts,
 }
 
 /// The sizes of a scenario.
@@ -83,10 +92,11 @@ impl Scenario {
             Self::ReadYourWrites => 10_000,
             Self::Idle => 60,
             Self::RestartAll => 3,
-            Self::Idempotent => 20,
+            Self::Idempotent | Self::ColdStarts => 20,
+            Self::Wakeups => 100,
             Self::ExactlyOnce => 30,
             Self::Conditional => 10_000,
-            Self::Groups => 1_000,
+            Self::Groups | Self::WokenConsumer => 1_000,
         }
     }
 
@@ -108,6 +118,9 @@ impl Scenario {
             Self::ExactlyOnce => Box::pin(exactly_once::run(sizes)).await,
             Self::Conditional => Box::pin(conditional::run(sizes)).await,
             Self::Groups => Box::pin(groups::run(sizes)).await,
+            Self::Wakeups => Box::pin(wakeups::run(sizes)).await,
+            Self::WokenConsumer => Box::pin(woken_consumer::run(sizes)).await,
+            Self::ColdStarts => Box::pin(cold_starts::run(sizes)).await,
         }
     }
 }
@@ -115,7 +128,17 @@ impl Scenario {
 impl Sizes {
     /// A cluster with two frontends and the topic.
     async fn cluster(&self, linger: Duration) -> Result<ProcessCluster> {
-        let plan = Plan { bucket: None, binaries: self.binaries.clone(), linger, frontends: 2 };
+        self.cluster_with_queues(linger, None).await
+    }
+
+    /// The same, with an SQS server.
+    async fn cluster_with_queues(
+        &self,
+        linger: Duration,
+        sqs_endpoint: Option<String>,
+    ) -> Result<ProcessCluster> {
+        let binaries = self.binaries.clone();
+        let plan = Plan { bucket: None, binaries, linger, frontends: 2, sqs_endpoint };
         let cluster = ProcessCluster::start(&plan).await.context("cannot start a cluster")?;
         let client = cluster.client(&[0, 1])?;
         client.admin().create_topic(TOPIC, PARTITIONS, &[]).await.context("cannot create the topic")?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use carnax::{Client, Delivery, Producer, Record, SideEffects, Start};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -23,7 +24,27 @@ const LINE: &str = "line";
 /// Longer than any test: records wait for the flush and for nothing else.
 const UNTIL_FLUSH: Duration = Duration::from_secs(3_600);
 
-fn record(flights: &Flights, line: usize) -> Record {
+/// Reads all records of a topic whose values are JSON.
+///
+/// # Errors
+/// If they are not, or cannot be read.
+pub async fn read_json<T: DeserializeOwned>(client: &Client, topic: &str) -> Result<Vec<T>> {
+    let described = client.admin().describe_topic(topic).await.context("cannot describe the topic")?;
+    let wanted: u64 = described.partition_offsets.iter().map(|bounds| bounds.high_watermark.0).sum();
+    let mut consumer = client.consumer(topic).start(Start::Earliest).build().await?;
+    let mut values = Vec::new();
+    while (values.len() as u64) < wanted {
+        let records = consumer.poll(5_000, PATIENCE).await?;
+        ensure!(!records.is_empty(), "nothing came for {PATIENCE:?}");
+        for record in records {
+            values.push(serde_json::from_slice(&record.value.context("a record has a value")?)?);
+        }
+    }
+    Ok(values)
+}
+
+/// A line as it is stored.
+pub fn record(flights: &Flights, line: usize) -> Record {
     let flight = &flights.0[line];
     Record::new(flight.value.clone()).with_key(flight.key.clone()).with_header(LINE, line.to_string())
 }

@@ -54,6 +54,7 @@ impl Stack {
             binaries,
             linger: Duration::from_millis(5),
             frontends: FRONTENDS,
+            sqs_endpoint: None,
         };
         let cluster = ProcessCluster::start(&plan).await?;
         let addresses: Vec<String> = cluster.nodes.iter().map(|node| node.address.clone()).collect();

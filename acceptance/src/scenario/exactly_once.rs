@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use carnax::{Client, Start};
 use carnax_core::http::{GroupOffsetsResponse, GroupResponse};
 use tokio::sync::watch;
 
@@ -12,13 +11,12 @@ use super::{PARTITIONS, Sizes, create_client};
 use crate::api::{Api, Call};
 use crate::binaries;
 use crate::cluster::{NODES, ProcessCluster};
-use crate::counts::{self, Count, Keys};
+use crate::counts;
 use crate::flights::TOPIC;
-use crate::ledger::Found;
 use crate::random::Random;
 use crate::report::Report;
 use crate::traffic::{self, Progress};
-use crate::wait::{self, PATIENCE};
+use crate::wait;
 
 const COUNTS: &str = "counts";
 const GROUP: &str = "counters";
@@ -51,8 +49,8 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     ensure!(group.members.is_empty(), "members ended in order, and are still there: {group:?}");
 
     let found = traffic::read_all(&clients[0], &sizes.flights).await?;
-    let counts = read_counts(&clients[1]).await?;
-    let sums = counts::check(&keys(sizes, &found)?, &counts)?;
+    let counts = traffic::read_json(&clients[1], COUNTS).await?;
+    let sums = counts::check(&counts::keys(&sizes.flights, &found)?, &counts)?;
     ensure!(sums.values().sum::<u64>() == sizes.flights.0.len() as u64, "sums are wrong: {sums:?}");
     report.say(format!(
         "{} counts cover every record of {TOPIC} once: {}",
@@ -131,27 +129,4 @@ async fn all_is_counted(cluster: &ProcessCluster) -> Result<()> {
         Ok((page.lag == 0).then_some(()))
     })
     .await
-}
-
-fn keys(sizes: &Sizes, found: &Found) -> Result<Keys> {
-    let key = |line: &usize| Ok(std::str::from_utf8(&sizes.flights.0[*line].key)?.to_owned());
-    let of_partition = |(partition, lines): (&carnax::PartitionIndex, &Vec<usize>)| {
-        Ok((partition.0, lines.iter().map(key).collect::<Result<_>>()?))
-    };
-    found.0.iter().map(of_partition).collect()
-}
-
-async fn read_counts(client: &Client) -> Result<Vec<Count>> {
-    let topic = client.admin().describe_topic(COUNTS).await?;
-    let wanted: u64 = topic.partition_offsets.iter().map(|bounds| bounds.high_watermark.0).sum();
-    let mut consumer = client.consumer(COUNTS).start(Start::Earliest).build().await?;
-    let mut counts = Vec::new();
-    while (counts.len() as u64) < wanted {
-        let records = consumer.poll(5_000, PATIENCE).await?;
-        ensure!(!records.is_empty(), "nothing came for {PATIENCE:?}");
-        for record in records {
-            counts.push(serde_json::from_slice(&record.value.context("a record has a value")?)?);
-        }
-    }
-    Ok(counts)
 }

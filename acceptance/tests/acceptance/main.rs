@@ -79,3 +79,18 @@ async fn idempotent_producers_store_each_record_once_whoever_is_killed() -> Resu
 async fn what_is_read_processed_and_written_counts_once_whoever_is_killed() -> Result<()> {
     passes(Scenario::ExactlyOnce, 4).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_are_told_of_every_commit_whoever_leads() -> Result<()> {
+    passes(Scenario::Wakeups, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_is_woken_counts_everything_once_whenever_it_is_killed() -> Result<()> {
+    passes(Scenario::WokenConsumer, 40).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_function_appends_to_the_same_cluster_as_the_process() -> Result<()> {
+    passes(Scenario::ColdStarts, 2).await
+}

@@ -184,14 +184,13 @@ impl Function {
         }
     }
 
-    /// SIGKILL, and waits for the end.
+    /// SIGKILL, and waits for the end. Gives how the process ended, which may have been before.
     ///
     /// # Errors
     /// If the system cannot send it.
-    pub async fn kill(&self) -> io::Result<()> {
+    pub async fn kill(&self) -> io::Result<ExitStatus> {
         self.process.signal(Signal::Kill).await?;
-        self.process.ended().await;
-        Ok(())
+        Ok(self.process.ended().await)
     }
 
     /// SIGSTOP: the process stands still, as an environment that Lambda froze, and its connections stay open.
