@@ -16,8 +16,8 @@ use crate::Settings;
 use crate::late;
 use crate::wakeup::Wakeups;
 
-/// Records that are read into one append. More are faster, and later.
-const BATCH: usize = 2_000;
+/// Records that are read into one append. It may move the offsets of 1,000 partitions, and so many records are of no more.
+const BATCH: usize = 1_000;
 /// The records that an event names are there: whoever waits so long for them waits in vain.
 const WAIT: Duration = Duration::from_secs(5);
 

@@ -209,6 +209,11 @@ impl Function {
         self.process.signal(Signal::Continue).await
     }
 
+    /// The id of the process, to look at it from outside; none once it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Whether the process has not ended.
     pub fn is_alive(&self) -> bool {
         self.process.status().is_none()

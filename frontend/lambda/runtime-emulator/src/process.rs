@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// A child process, killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
+    id: Option<u32>,
     orders: mpsc::Sender<Order>,
     ended: watch::Receiver<Option<ExitStatus>>,
     _owner: AbortOnDropHandle<()>,
@@ -37,10 +38,11 @@ impl Process {
     /// If the system cannot.
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
         let child = command.kill_on_drop(true).spawn()?;
+        let id = child.id();
         let (orders, received) = mpsc::channel(1);
         let (tell, ended) = watch::channel(None);
         let owner = AbortOnDropHandle::new(tokio::spawn(own(child, received, tell)));
-        Ok(Self { orders, ended, _owner: owner })
+        Ok(Self { id, orders, ended, _owner: owner })
     }
 
     /// Sends a signal. A process that has ended takes none, which is no error.
@@ -61,6 +63,11 @@ impl Process {
         let status = ended.wait_for(Option::is_some).await.ok().and_then(|status| *status);
         // The owner tells before it goes, unless it is dropped with us.
         status.unwrap_or_default()
+    }
+
+    /// Its id, which belongs to it until it has ended.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.id.filter(|_| self.status().is_none())
     }
 
     /// How it ended, if it did.
