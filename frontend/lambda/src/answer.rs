@@ -12,7 +12,7 @@ use futures::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use lambda_http::{Request, RequestExt};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -25,34 +25,43 @@ pub(crate) async fn buffered(
     request: Request,
     deadline: Instant,
 ) -> Response<Full<Bytes>> {
+    let method = request.method().clone();
     let (frontend, response) = answered(environment, request, deadline).await;
     let (parts, body) = response.into_parts();
-    let mut whole = Vec::new();
-    let mut pieces = body.into_data_stream();
     let times = Times::until(environment, deadline);
-    let streams = is_stream(&parts);
-    let end = tokio::time::sleep_until(if streams { times.waits_end } else { times.answer });
-    tokio::pin!(end);
-    let complete = loop {
-        tokio::select! {
-            piece = pieces.next() => match piece {
-                Some(Ok(piece)) => whole.extend_from_slice(&piece),
-                Some(Err(error)) => break Err(error.to_string()),
-                None => break Ok(()),
-            },
-            () = &mut end => break if streams { Ok(()) } else { Err("the time was up".to_owned()) },
-        }
+    let complete = if is_stream(&parts) {
+        Ok(pieces_until(body, times.waits_end).await)
+    } else {
+        whole_until(body, times.answer).await
     };
-    drop(pieces);
     if let Some(frontend) = frontend {
         environment.settle(&frontend, deadline).await;
     }
     match complete {
-        Ok(()) => Response::from_parts(parts, Full::new(whole.into())),
+        Ok(body) => Response::from_parts(parts, Full::new(body.into())),
         Err(error) => {
-            let detail = format!("the answer could not be completed within the invocation: {error}");
-            problem(&Problem::new(ErrorCode::Unavailable, detail)).map(Full::new)
+            tracing::warn!(error, "an answer could not be completed within the invocation");
+            problem(&out_of_time(&method)).map(Full::new)
         }
+    }
+}
+
+/// What came of a stream until its time was up; pieces may be there for ever.
+async fn pieces_until(body: Body, end: Instant) -> Vec<u8> {
+    let mut pieces = std::pin::pin!(body.into_data_stream().take_until(tokio::time::sleep_until(end)));
+    let mut taken = Vec::new();
+    while let Some(Ok(piece)) = pieces.next().await {
+        taken.extend_from_slice(&piece);
+    }
+    taken
+}
+
+/// All of an answer. What is there is taken whatever the clock says after a freeze: it may tell of an append that is done.
+async fn whole_until(body: Body, end: Instant) -> Result<Vec<u8>, String> {
+    match tokio::time::timeout_at(end, body.collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes().to_vec()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the time was up".to_owned()),
     }
 }
 
@@ -151,4 +160,39 @@ fn problem(problem: &Problem) -> Response<Bytes> {
         StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type::PROBLEM));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may")]
+
+    use std::time::Duration;
+
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_there_is_taken_when_the_time_is_up_and_a_stream_ends_then() {
+        let now = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..100 {
+            assert_eq!(whole_until(Body::from("done"), now).await.unwrap(), b"done");
+        }
+        let piece = || Ok::<_, std::io::Error>(Bytes::from("x"));
+        let never_whole = Body::from_stream(stream::iter([piece()]).chain(stream::pending()));
+        assert!(whole_until(never_whole, now + Duration::from_secs(2)).await.is_err());
+
+        assert!(pieces_until(Body::from_stream(stream::repeat_with(piece)), now).await.is_empty());
+        let waiting = Body::from_stream(stream::iter([piece()]).chain(stream::pending()));
+        assert_eq!(pieces_until(waiting, Instant::now() + Duration::from_secs(2)).await, b"x");
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_never_answered_as_not_done() {
+        assert_eq!(out_of_time(&Method::GET).code, ErrorCode::Unavailable);
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            assert_eq!(out_of_time(&method).code, ErrorCode::OutcomeUnknown, "{method}");
+        }
+    }
 }
