@@ -13,8 +13,9 @@
 //! | `cluster` | all processes of a cluster, their ports, folders and readiness |
 //! | `proxy` | a TCP proxy that delays and cuts |
 //! | `flights`, `ledger`, `traffic` | what is written, what was acknowledged, writing and reading |
-//! | `ownership`, `race`, `counts` | what is promised of groups, conditions and read-process-write, as pure checks of what was noted |
+//! | `ownership`, `race`, `counts`, `told` | what is promised of groups, conditions, read-process-write and wake-ups, as pure checks of what was noted |
 //! | `api`, `member` | plain HTTP, and a member of a group that speaks it |
+//! | `function` | the frontend as a Lambda function, under an emulator |
 //! | `scenario` | the stories, with their sizes as parameters |
 //!
 //! Invariants: only processes that were started here are signalled, by their id; they all end when the cluster is dropped,
@@ -25,6 +26,7 @@ pub mod binaries;
 pub mod cluster;
 pub mod counts;
 pub mod flights;
+pub mod function;
 pub mod ledger;
 pub mod member;
 pub mod ownership;

@@ -5,6 +5,7 @@ mod conditional;
 mod exactly_once;
 mod failover;
 mod flights;
+mod frozen_function;
 mod groups;
 mod idempotent;
 mod idle;
@@ -64,6 +65,8 @@ pub enum Scenario {
     Wakeups,
     /// Commits wake the example consumer, a Lambda function, which is killed all the time.
     WokenConsumer,
+    /// The frontend as a Lambda function stands still between upload and commit, and goes on.
+    FrozenFunction,
     /// Measures the frontend as a Lambda function, under an emulator.
     ColdStarts,
 }
@@ -93,7 +96,7 @@ impl Scenario {
             Self::Idle => 60,
             Self::RestartAll => 3,
             Self::Idempotent | Self::ColdStarts => 20,
-            Self::Wakeups => 100,
+            Self::Wakeups | Self::FrozenFunction => 100,
             Self::ExactlyOnce => 30,
             Self::Conditional => 10_000,
             Self::Groups | Self::WokenConsumer => 1_000,
@@ -120,6 +123,7 @@ impl Scenario {
             Self::Groups => Box::pin(groups::run(sizes)).await,
             Self::Wakeups => Box::pin(wakeups::run(sizes)).await,
             Self::WokenConsumer => Box::pin(woken_consumer::run(sizes)).await,
+            Self::FrozenFunction => Box::pin(frozen_function::run(sizes)).await,
             Self::ColdStarts => Box::pin(cold_starts::run(sizes)).await,
         }
     }

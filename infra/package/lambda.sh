@@ -3,7 +3,8 @@
 #
 #   infra/package/lambda.sh [ZIP]        (default: target/lambda/carnax-lambda-ARCHITECTURE.zip)
 #
-# PROFILE=dev packs a debug build, for tests. Another architecture than this machine's: `cargo lambda build --release --arm64`.
+# PACKAGE names another function of this workspace, as carnax-woken-consumer. PROFILE=dev packs a debug build, for tests.
+# Another architecture than this machine's: `cargo lambda build --release --arm64`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -24,16 +25,17 @@ for tool in objdump python3; do
   command -v "$tool" >/dev/null || fail "$tool is missing: install binutils and Python 3"
 done
 
+package=${PACKAGE:-carnax-lambda}
 profile=${PROFILE:-release}
 folder=${CARGO_TARGET_DIR:-target}
-cargo build --quiet --profile "$profile" -p carnax-lambda --bin carnax-lambda
-program=$folder/$([[ $profile == dev ]] && echo debug || echo "$profile")/carnax-lambda
+cargo build --quiet --profile "$profile" -p "$package" --bin "$package"
+program=$folder/$([[ $profile == dev ]] && echo debug || echo "$profile")/$package
 
 newest=$(objdump -T "$program" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
 [[ $(printf '%s\n%s\n' "$newest" "$GLIBC_MAX" | sort -V | tail -n 1) == "$GLIBC_MAX" ]] \
   || fail "the program needs glibc $newest, and Lambda has $GLIBC_MAX: build on an older system, or use cargo lambda"
 
-zip=${1:-$folder/lambda/carnax-lambda-$architecture.zip}
+zip=${1:-$folder/lambda/$package-$architecture.zip}
 mkdir -p "$(dirname "$zip")"
 # The same program gives the same bytes, so that a template sees a change only where there is one.
 python3 - "$program" "$zip" <<'PYTHON'

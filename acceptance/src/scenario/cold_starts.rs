@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use carnax_core::http::AppendResponse;
-use carnax_lambda_runtime_emulator::{Function, FunctionSettings};
+use carnax_lambda_runtime_emulator::Function;
 use serde_json::{Value, json};
 
 use super::Sizes;
 use crate::api::{Api, Call};
-use crate::binaries;
-use crate::cluster::ProcessCluster;
 use crate::flights::TOPIC;
+use crate::function;
 use crate::report::Report;
 
 /// Appends before those that are measured.
@@ -26,7 +25,7 @@ const APPENDS: usize = 25;
 pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     let mut report = Report::new("cold-starts");
     let cluster = sizes.cluster(Duration::ZERO).await?;
-    let settings = settings(&cluster)?;
+    let settings = function::carnax_lambda(&cluster)?;
     let (mut inits, mut firsts) = (Vec::new(), Vec::new());
     for _ in 0..sizes.rounds {
         let function = Function::start(&settings).await.context("cannot start the function")?;
@@ -64,35 +63,13 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     Ok(report)
 }
 
-fn settings(cluster: &ProcessCluster) -> Result<FunctionSettings> {
-    let nodes: Vec<&str> = cluster.nodes.iter().map(|node| node.address.as_str()).collect();
-    let mut settings = FunctionSettings::new(binaries::lambda()?)
-        .variable("CARNAX_LAMBDA_ROLE", "http")
-        .variable("CARNAX_METADATA", nodes.join(","))
-        .variable("CARNAX_OBJECT_STORE", cluster.object_store())
-        .variable("CARNAX_S3_PATH_STYLE", "true");
-    settings.variables.extend(cluster.environment());
-    settings.log = Some(cluster.log_of("lambda")?);
-    Ok(settings)
-}
-
 fn document() -> Value {
     json!({ "records": [{ "key": "UA", "value": "{\"carrier\":\"UA\",\"arr_delay\":11}" }] })
 }
 
 /// One append as the event of a function URL.
 async fn append_through(function: &Function) -> Result<Duration> {
-    let path = format!("/v1/topics/{TOPIC}/records");
-    let event = json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
-        "headers": {"content-type": "application/json", "host": "id.lambda-url.us-east-1.on.aws"},
-        "requestContext": {
-            "accountId": "1", "apiId": "id", "domainName": "id.lambda-url.us-east-1.on.aws", "domainPrefix": "id",
-            "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test"},
-            "requestId": "r", "routeKey": "$default", "stage": "$default", "time": "12/Mar/2020:19:03:58 +0000", "timeEpoch": 1,
-        },
-        "body": document().to_string(), "isBase64Encoded": false,
-    });
+    let event = function::url_event("POST", &format!("/v1/topics/{TOPIC}/records"), &document());
     let started = Instant::now();
     let answer = function.invoke(&event).await?;
     let elapsed = started.elapsed();

@@ -94,3 +94,8 @@ async fn a_consumer_that_is_woken_counts_everything_once_whenever_it_is_killed()
 async fn the_function_appends_to_the_same_cluster_as_the_process() -> Result<()> {
     passes(Scenario::ColdStarts, 2).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_stood_still_acknowledges_nothing_that_is_not_stored() -> Result<()> {
+    passes(Scenario::FrozenFunction, 6).await
+}
