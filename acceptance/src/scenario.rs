@@ -31,6 +31,7 @@ use crate::flights::{Flights, TOPIC};
 use crate::ledger::{Ledger, Summary};
 use crate::report::Report;
 use crate::traffic;
+use crate::wait;
 
 const PARTITIONS: u32 = 12;
 
@@ -47,7 +48,7 @@ pub enum Scenario {
     StaleLeader,
     /// Reads through one frontend what was just written through the other, also with a bad connection to the metadata.
     ReadYourWrites,
-    /// Nothing is asked of the object store while nobody writes.
+    /// Nothing is asked of the object store, or of queues, while nobody writes.
     Idle,
     /// Every process is killed at once while flights are written.
     RestartAll,
@@ -176,4 +177,13 @@ async fn create_client(cluster: &ProcessCluster, order: &[usize]) -> Result<Clie
     let client = cluster.client(order)?;
     client.admin().ready().await.context("the frontend is not ready")?;
     Ok(client)
+}
+
+/// Waits until the queues of all wake-ups of the topic were told of everything.
+async fn all_is_told(client: &Client) -> Result<()> {
+    wait::until("all queues are told of everything", async || {
+        let wakeups = client.admin().wakeups(TOPIC).await?;
+        Ok(wakeups.iter().all(|wakeup| wakeup.pending_records == 0).then_some(()))
+    })
+    .await
 }

@@ -1,47 +1,67 @@
-//! After some activity, with readers waiting at the end of every partition, nothing is asked of the object store.
+//! After some activity, with readers waiting at the end of every partition, nothing is asked of the object store; nor, by the
+//! metadata nodes that tell it of commits, of a queue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use carnax::Start;
+use carnax_lambda_runtime_emulator::Function;
+use carnax_platform::clock::SystemClock;
+use carnax_queue::MemoryQueue;
+use carnax_sqs_test_server::SqsTestServer;
+use serde_json::json;
 
-use super::{PARTITIONS, Sizes, create_client};
+use super::{PARTITIONS, Sizes, all_is_told, create_client};
+use crate::cluster::ProcessCluster;
 use crate::flights::TOPIC;
+use crate::function;
 use crate::report::Report;
 use crate::traffic;
 
 /// Shorter than the shortest idle period, so that long-polls end and begin in it.
 const POLL: Duration = Duration::from_secs(2);
 const ACTIVITY: usize = 2_000;
+const QUEUE: &str = "idle";
 
 pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     let mut report = Report::new("idle");
-    let cluster = sizes.cluster(Duration::from_millis(20)).await?;
+    let queue = Arc::new(MemoryQueue::new(QUEUE, Arc::new(SystemClock::new()))?);
+    let sqs = SqsTestServer::start([queue]).await;
+    let cluster = sizes.cluster_with_queues(Duration::from_millis(20), Some(sqs.endpoint())).await?;
     let clients = [create_client(&cluster, &[0]).await?, create_client(&cluster, &[1]).await?];
+    clients[0].admin().put_wakeup(TOPIC, "idle", &sqs.queue_url(QUEUE), None).await?;
     let mut flights = (*sizes.flights).clone();
     flights.0.truncate(ACTIVITY);
-    let flights = std::sync::Arc::new(flights);
+    let flights = Arc::new(flights);
     let ledger = traffic::write_fast(&clients, &flights).await?;
     for client in &clients {
         ledger.check(&flights, &traffic::read_all(client, &flights).await?)?;
     }
+    let function = answered_one(&cluster).await?;
+    all_is_told(&clients[0]).await?;
     let mut waiting = Vec::new();
     for client in &clients {
         let consumer = client.consumer(TOPIC).start(Start::Latest).wait(POLL).build().await;
         waiting.push(consumer.context("cannot wait at the end")?);
     }
     let store = cluster.store.as_ref().context("the store lives in this process")?;
-    let before = store.requests_total();
+    let before = (store.requests_total(), sqs.requests_total());
+    ensure!(before.1 > 0, "the queue was told of nothing");
     // Nothing is waited for here: that nothing happens in this time is what is to be seen.
     tokio::time::sleep(Duration::from_secs(u64::try_from(sizes.rounds)?)).await;
-    let requests = store.requests_total() - before;
-    ensure!(requests == 0, "{requests} requests to the object store in an idle period");
+    let requests = (store.requests_total() - before.0, sqs.requests_total() - before.1);
+    ensure!(requests == (0, 0), "{requests:?} requests to the object store and to SQS in an idle period");
     report.say(format!(
-        "{} records written and read ({before} requests to the object store); then {} s with {} long-polls open: 0 requests",
-        flights.0.len(),
+        "{} records written and read ({} requests to the object store, {} to SQS for a wake-up); then {} s with {} long-polls open, \
+         and with a Lambda function that has answered an event: 0 requests to either",
+        flights.0.len() + 1,
+        before.0,
+        before.1,
         sizes.rounds,
         2 * PARTITIONS
     ));
+    ensure!(function.is_alive(), "the function has ended");
     for consumer in &mut waiting {
         let records = consumer.poll(1, Duration::ZERO).await?;
         ensure!(records.is_empty(), "a record came from nowhere: {records:?}");
@@ -49,4 +69,15 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     drop(waiting);
     cluster.end()?;
     Ok(report)
+}
+
+/// A function whose environment is not frozen, as it would be at Lambda: it has to be silent by itself.
+async fn answered_one(cluster: &ProcessCluster) -> Result<Function> {
+    let function =
+        Function::start(&function::carnax_lambda(cluster)?).await.context("cannot start the function")?;
+    let document = json!({ "records": [{ "value": "through Lambda" }] });
+    let event = function::url_event("POST", &format!("/v1/topics/{TOPIC}/records"), &document);
+    let answer = function.invoke(&event).await?;
+    ensure!(answer["statusCode"] == 200, "the append was refused: {answer}");
+    Ok(function)
 }

@@ -14,13 +14,13 @@ use carnax_platform::clock::SystemClock;
 use carnax_queue::{MemoryQueue, MessageQueue, Receive};
 use carnax_sqs_test_server::{Action, Fault, SqsTestServer};
 
-use super::{Sizes, create_client};
+use super::{Sizes, all_is_told, create_client};
 use crate::flights::TOPIC;
 use crate::random::Random;
 use crate::report::Report;
 use crate::told::Told;
 use crate::traffic;
-use crate::wait::{self, PATIENCE};
+use crate::wait::PATIENCE;
 
 /// The names of queues, and of their wake-ups.
 const QUEUES: [&str; 2] = ["first", "second"];
@@ -89,14 +89,6 @@ async fn append(client: &Client, sizes: &Sizes, random: &mut Random) -> Result<(
         append = append.to(TOPIC, traffic::record(&sizes.flights, random.below(sizes.flights.0.len())));
     }
     append.send().await.map(drop).context("cannot append")
-}
-
-async fn all_is_told(client: &Client) -> Result<()> {
-    wait::until("all queues are told of everything", async || {
-        let wakeups = client.admin().wakeups(TOPIC).await?;
-        Ok(wakeups.iter().all(|wakeup| wakeup.pending_records == 0).then_some(()))
-    })
-    .await
 }
 
 /// Takes everything out of a queue.

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Sizes, create_client};
+use super::{Sizes, all_is_told, create_client};
 use crate::binaries;
 use crate::cluster::ProcessCluster;
 use crate::counts::{self, Count};
@@ -26,7 +26,6 @@ use crate::flights::{Flights, TOPIC};
 use crate::random::Random;
 use crate::report::Report;
 use crate::traffic;
-use crate::wait;
 
 const OUTPUT: &str = "late-flights";
 const GROUP: &str = "late-flights";
@@ -109,14 +108,6 @@ async fn write(client: &Client, sizes: &Sizes) -> Result<usize> {
         commits += 1;
     }
     Ok(commits)
-}
-
-async fn all_is_told(client: &Client) -> Result<()> {
-    wait::until("the queue is told of everything", async || {
-        let wakeups = client.admin().wakeups(TOPIC).await?;
-        Ok(wakeups.iter().all(|wakeup| wakeup.pending_records == 0).then_some(()))
-    })
-    .await
 }
 
 /// How many flights of each carrier were late, by the input.
