@@ -18,6 +18,7 @@
 //! Where it goes and what it becomes depends on the message and the rule alone.
 
 mod message;
+mod poller;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ use crate::append::accept::batch::BatchedAppend;
 use crate::http::Api;
 
 pub use message::{IngestMessage, InvalidMessage};
+pub use poller::PollTimes;
 pub use rules::{IngestRule, IngestRules, InvalidRules, KeySource};
 
 /// A message that has to go back to its queue.

@@ -17,7 +17,7 @@ use carnax_queue::{MemoryQueue, MemoryQueues, MessageQueue, Receive};
 use super::fake_metadata::{CommitFault, FakeMetadata};
 use super::support::{Frontend, start};
 
-const FIFO: &str = "arn:aws:sqs:eu:1:flights.fifo";
+pub const FIFO: &str = "arn:aws:sqs:eu:1:flights.fifo";
 const STANDARD: &str = "arn:aws:sqs:eu:1:flights";
 const WATCHED: &str = "arn:aws:sqs:eu:1:watched.fifo";
 const DEAD: &str = "https://queues.invalid/1/dead.fifo";
@@ -28,8 +28,8 @@ const STUCK: Duration = Duration::from_secs(3_600);
 const FIRST_SEQUENCE: u128 = 18_850_000_000_000_000_000_000;
 
 /// Takes messages without a port of its own.
-struct Taker {
-    ingest: Ingest,
+pub struct Taker {
+    pub ingest: Ingest,
     dead: Arc<MemoryQueue>,
     _frontend: carnax_frontend::Frontend,
 }
@@ -57,7 +57,7 @@ fn taker(metadata: &FakeMetadata, store: &Arc<FaultStore<MemoryStore>>) -> Taker
     Taker { ingest: frontend.ingest(rules.parse().unwrap(), queues), dead, _frontend: frontend }
 }
 
-async fn with_topics(partitions: u32) -> (Frontend, Taker) {
+pub async fn with_topics(partitions: u32) -> (Frontend, Taker) {
     let frontend = start().await;
     frontend.create("t", partitions).await;
     frontend.create("s", partitions).await;
