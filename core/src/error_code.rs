@@ -95,6 +95,8 @@ error_codes! {
     NotOwner = "not_owner", 409, false, None;
     /// The group has members.
     GroupNotEmpty = "group_not_empty", 409, false, None;
+    /// The maintenance job belongs to another worker by now, or to none.
+    LeaseLost = "lease_lost", 409, false, None;
     /// The cluster is not in the state that the change presumes.
     Conflict = "conflict", 409, false, None;
     /// The offset lies below the log start.

@@ -60,12 +60,20 @@ pub const RPC_MESSAGE_BYTES_MAX: usize = 32 * MIB;
 /// Bytes of one Raft log entry.
 pub const COMMAND_BYTES_MAX: usize = 20 * MIB;
 
-/// How long after its ULID time a segment may still be committed (`commit.deadline`).
+/// How long after its ULID time a segment may still be committed, at most and where `commit.deadline.ms` is not set.
 pub const COMMIT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// How far the clock of a ULID may run ahead of log time.
 pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(60);
-/// How much older than log time an unreferenced object's ULID is before the object is an orphan.
+/// How much older than log time an unreferenced object's ULID is before the object is an orphan, where `orphan.age.ms` is not
+/// set.
 pub const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
+/// How much later than its ULID says an object may appear and still be found: a process that stood still between making the id
+/// and uploading the object.
+pub const ORPHAN_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Objects in one question for orphans.
+pub const FIND_ORPHANS_MAX: usize = 1_000;
+/// How long a worker has a maintenance job without reporting, in log time.
+pub const JOB_LEASE: Duration = Duration::from_secs(60);
 /// How long an idle session lives, in log time.
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(60 * 60);
 /// Sessions of a cluster.

@@ -12,6 +12,7 @@ mod cluster;
 mod fencing;
 mod fetch;
 mod group;
+mod job;
 mod producer;
 mod settings;
 mod wakeup;
@@ -41,6 +42,10 @@ pub use group::{
     DescribeGroup, FetchOffsets, GroupDescription, GroupPage, GroupPhase, GroupSummary, Heartbeat, JoinGroup,
     LeaveGroup, LeftGroup, ListGroups, MemberAssignment, MemberDescription, OffsetCommit, OffsetPage,
     OffsetsCommitted,
+};
+pub use job::{
+    AfterReport, DescribeMaintenance, FindOrphans, JobDescription, JobKind, JobLease, JobReported, JobTaken,
+    JobTask, MaintenanceDescription, Orphans, ReportJob, TakeJob,
 };
 pub use producer::{DescribeProducer, FencedEpoch, KeptReply, ProducerDescription, RaiseProducerEpoch};
 pub use settings::{AlterSettings, ClusterSettings, DescribeSettings, InvalidSetting, SettingsDescription};
@@ -101,6 +106,10 @@ calls! {
     PutWakeup => WakeupDescription;
     DeleteWakeup => DeletedWakeup;
     ListWakeups => WakeupList;
+    TakeJob => JobTaken;
+    ReportJob => JobReported;
+    FindOrphans => Orphans;
+    DescribeMaintenance => MaintenanceDescription;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;
     RemoveNode => MembershipChanged;

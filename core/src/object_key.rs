@@ -21,6 +21,14 @@ pub const BOOTSTRAP: &str = "cluster/bootstrap.json";
 /// The incarnation that may write.
 pub const INCARNATION: &str = "cluster/incarnation";
 
+/// The folders over which the objects of frontends are spread.
+pub const SEGMENT_FOLDERS: u32 = 256;
+
+/// What the keys in one of the [`SEGMENT_FOLDERS`] begin with, up to the ULID.
+pub fn segment_folder(incarnation: Incarnation, folder: u32) -> String {
+    format!("{incarnation}/segments/{folder:02x}/")
+}
+
 /// What names a segment object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SegmentKey {
@@ -49,8 +57,8 @@ impl fmt::Display for SegmentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.merged {
             None => {
-                let spread = crc32c::crc32c(&self.segment.to_bytes()) & 0xff;
-                write!(f, "{}/segments/{spread:02x}/{}", self.incarnation, self.segment)
+                let folder = crc32c::crc32c(&self.segment.to_bytes()) % SEGMENT_FOLDERS;
+                write!(f, "{}{}", segment_folder(self.incarnation, folder), self.segment)
             }
             Some(TopicPartition { topic, partition }) => {
                 write!(f, "{}/merged/{topic}/{partition}/{}", self.incarnation, self.segment)

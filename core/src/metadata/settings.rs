@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
 use crate::topic::ConfigEntries;
 
 /// Changes settings; what is absent stays.
@@ -39,6 +40,13 @@ pub struct ClusterSettings {
     /// `group.offsets.retention.ms`: how long a group without members keeps its offsets since its last commit or member
     /// (Kafka's `offsets.retention.minutes`). 1 s to 3660 days, default 7 days.
     pub group_retention: Duration,
+    /// `commit.deadline.ms`: how old a segment may be when it is committed, by its ULID. 1 s to 15 minutes, the default.
+    pub commit_deadline: Duration,
+    /// `orphan.age.ms`: how old an object that was not committed is when it counts as an orphan, by its ULID. More than
+    /// `commit.deadline.ms`, at most 366 days; default 1 hour.
+    pub orphan_age: Duration,
+    /// `orphan.scan.interval.ms`: how often orphans are looked for, if anybody wrote. 1 s to 366 days, default 6 hours.
+    pub orphan_scan_interval: Duration,
 }
 
 impl Default for ClusterSettings {
@@ -49,6 +57,9 @@ impl Default for ClusterSettings {
             idempotency_window: Duration::from_secs(60 * 60),
             idempotency_keys_max: 1_000_000,
             group_retention: days(7),
+            commit_deadline: limits::COMMIT_DEADLINE,
+            orphan_age: limits::ORPHAN_AGE,
+            orphan_scan_interval: Duration::from_secs(6 * 60 * 60),
         }
     }
 }
@@ -71,6 +82,16 @@ pub enum InvalidSetting {
         /// The highest value.
         max: u64,
     },
+    /// Objects would be deleted that may still be committed.
+    #[error(
+        "orphan.age.ms ({orphan_age:?}) has to be more than commit.deadline.ms ({commit_deadline:?}): set both"
+    )]
+    OrphansTooYoung {
+        /// The age of an orphan.
+        orphan_age: Duration,
+        /// The time until when a segment may be committed.
+        commit_deadline: Duration,
+    },
 }
 
 const PRODUCER_WINDOW: &str = "producer.window.ms";
@@ -78,17 +99,45 @@ const PRODUCERS_MAX: &str = "producer.max";
 const IDEMPOTENCY_WINDOW: &str = "idempotency.window.ms";
 const IDEMPOTENCY_MAX: &str = "idempotency.max";
 const GROUP_RETENTION: &str = "group.offsets.retention.ms";
+const COMMIT_DEADLINE: &str = "commit.deadline.ms";
+const ORPHAN_AGE: &str = "orphan.age.ms";
+const ORPHAN_SCAN_INTERVAL: &str = "orphan.scan.interval.ms";
 
 impl ClusterSettings {
     /// All names, in order.
-    pub const NAMES: [&str; 5] =
-        [GROUP_RETENTION, IDEMPOTENCY_MAX, IDEMPOTENCY_WINDOW, PRODUCERS_MAX, PRODUCER_WINDOW];
+    pub const NAMES: [&str; 8] = [
+        COMMIT_DEADLINE,
+        GROUP_RETENTION,
+        IDEMPOTENCY_MAX,
+        IDEMPOTENCY_WINDOW,
+        ORPHAN_AGE,
+        ORPHAN_SCAN_INTERVAL,
+        PRODUCERS_MAX,
+        PRODUCER_WINDOW,
+    ];
 
     /// Reads what was set.
     ///
     /// # Errors
-    /// The first entry that is wrong.
+    /// The first entry that is wrong, or two that do not go together.
     pub fn from_entries(entries: &ConfigEntries) -> Result<Self, InvalidSetting> {
+        let settings = Self::each_from(entries)?;
+        let Self { orphan_age, commit_deadline, .. } = settings;
+        if orphan_age <= commit_deadline {
+            return Err(InvalidSetting::OrphansTooYoung { orphan_age, commit_deadline });
+        }
+        Ok(settings)
+    }
+
+    /// Whether each entry is right by itself: all that can be said of a change by those who do not know the other entries.
+    ///
+    /// # Errors
+    /// The first entry that is wrong.
+    pub fn check_each(entries: &ConfigEntries) -> Result<(), InvalidSetting> {
+        Self::each_from(entries).map(drop)
+    }
+
+    fn each_from(entries: &ConfigEntries) -> Result<Self, InvalidSetting> {
         let mut settings = Self::default();
         for (name, value) in entries {
             match name.as_str() {
@@ -99,6 +148,15 @@ impl ClusterSettings {
                     settings.idempotency_keys_max = number(IDEMPOTENCY_MAX, value, 0, 100_000_000)?;
                 }
                 GROUP_RETENTION => settings.group_retention = window(GROUP_RETENTION, value, 3_660)?,
+                COMMIT_DEADLINE => {
+                    let max = u64::try_from(limits::COMMIT_DEADLINE.as_millis()).unwrap_or(u64::MAX);
+                    settings.commit_deadline =
+                        Duration::from_millis(number(COMMIT_DEADLINE, value, 1_000, max)?);
+                }
+                ORPHAN_AGE => settings.orphan_age = window(ORPHAN_AGE, value, 366)?,
+                ORPHAN_SCAN_INTERVAL => {
+                    settings.orphan_scan_interval = window(ORPHAN_SCAN_INTERVAL, value, 366)?;
+                }
                 _ => return Err(InvalidSetting::Unknown(name.chars().take(100).collect())),
             }
         }
@@ -114,6 +172,9 @@ impl ClusterSettings {
             (IDEMPOTENCY_WINDOW, millis(self.idempotency_window)),
             (IDEMPOTENCY_MAX, self.idempotency_keys_max.to_string()),
             (GROUP_RETENTION, millis(self.group_retention)),
+            (COMMIT_DEADLINE, millis(self.commit_deadline)),
+            (ORPHAN_AGE, millis(self.orphan_age)),
+            (ORPHAN_SCAN_INTERVAL, millis(self.orphan_scan_interval)),
         ];
         entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
@@ -152,6 +213,12 @@ mod tests {
         };
         assert_eq!(read("producer.max", "7").map(|settings| settings.producers_max), Ok(7));
         assert!(matches!(read("producer.size", "7"), Err(InvalidSetting::Unknown(_))));
+        assert!(matches!(read("orphan.age.ms", "900000"), Err(InvalidSetting::OrphansTooYoung { .. })));
+        assert_eq!(
+            read("orphan.age.ms", "900001").map(|settings| settings.orphan_age.as_millis()),
+            Ok(900_001)
+        );
+        assert!(matches!(read("commit.deadline.ms", "900001"), Err(InvalidSetting::OutOfRange { .. })));
         for wrong in ["", "-1", "999", "1e4", "99999999999999999999"] {
             assert!(
                 matches!(read("producer.window.ms", wrong), Err(InvalidSetting::OutOfRange { .. })),

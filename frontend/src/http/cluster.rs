@@ -115,8 +115,7 @@ fn check_settings(entries: &BTreeMap<String, Option<String>>) -> Result<(), Prob
         (name.clone(), value.cloned().unwrap_or_default())
     };
     let entries: ConfigEntries = entries.iter().map(with_default).collect();
-    let checked = ClusterSettings::from_entries(&entries);
-    checked.map(|_| ()).map_err(|error| parameters::invalid(&error.to_string()))
+    ClusterSettings::check_each(&entries).map_err(|error| parameters::invalid(&error.to_string()))
 }
 
 fn response(described: SettingsDescription) -> SettingsResponse {

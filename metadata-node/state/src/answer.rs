@@ -17,6 +17,7 @@ use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicName;
 
 mod group;
+mod job;
 mod producer;
 mod wakeup;
 
@@ -24,6 +25,7 @@ pub use crate::node::Node;
 pub use group::{
     Session, describe_group, fetch_offsets, list_groups, member_assignment, must_confirm, sessions,
 };
+pub use job::{DueJob, describe_job, describe_maintenance, due_jobs, find_orphans, job_wait};
 pub use producer::{describe_fencing_token, describe_producer, describe_settings};
 pub use wakeup::{Announcement, announcement, list_wakeups, wakeups};
 

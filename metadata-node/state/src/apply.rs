@@ -9,8 +9,8 @@ mod unit;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{LogIndex, NodeId, PartitionIndex};
 use carnax_core::metadata::{
-    DeleteTopic, DeletedTopic, DeletedWakeup, PartitionFence, SessionOpened, SetFencingToken, TokenNow,
-    TrimPartition, TrimmedPartition,
+    AlterSettings, DeleteTopic, DeletedTopic, DeletedWakeup, PartitionFence, SessionOpened, SetFencingToken,
+    SettingsDescription, TokenNow, TrimPartition, TrimmedPartition,
 };
 use carnax_core::name::FencingToken;
 use carnax_core::problem::Problem;
@@ -21,6 +21,7 @@ use crate::command::{Command, Outcome, Reply};
 use crate::entry::Entry;
 use crate::group::Groups;
 use crate::idempotency::IdempotencyKeys;
+use crate::job::Jobs;
 use crate::node::Cluster;
 use crate::producer::Producers;
 use crate::segment::{Moment, Segments};
@@ -43,6 +44,7 @@ pub struct State {
     pub(crate) segments: Segments,
     pub(crate) groups: Groups,
     pub(crate) wakeups: Wakeups,
+    pub(crate) jobs: Jobs,
 }
 
 impl Default for State {
@@ -59,6 +61,7 @@ impl Default for State {
             segments: Segments::default(),
             groups: Groups::default(),
             wakeups: Wakeups::default(),
+            jobs: Jobs::default(),
         }
     }
 }
@@ -98,17 +101,20 @@ impl State {
 
     fn decide(&mut self, at: Moment, command: &Command) -> Outcome {
         if let Command::Bootstrap { .. } = command {
-            return self.bootstrap(command);
+            return self.bootstrap(at, command);
         }
-        let (id, incarnation) = self.cluster().map(|cluster| (cluster.id, cluster.incarnation))?;
+        let incarnation = self.cluster()?.incarnation;
         match command {
-            Command::Bootstrap { .. } => self.bootstrap(command),
+            Command::Bootstrap { .. } => self.bootstrap(at, command),
             Command::OpenSession(request) => {
                 let session = self.sessions.open(&request.frontend, at)?;
+                self.jobs.somebody_writes(at);
                 Ok(Reply::SessionOpened(SessionOpened { session, incarnation, log_time: at.time }))
             }
             Command::CommitSegments(request) => {
-                self.commit_segments(at, request).map(Reply::SegmentsCommitted)
+                let committed = self.commit_segments(at, request)?;
+                self.jobs.somebody_writes(at);
+                Ok(Reply::SegmentsCommitted(committed))
             }
             Command::CreateTopic { id, request } => {
                 let created = self.topics.create(*id, request, at.time)?;
@@ -126,21 +132,11 @@ impl State {
             }
             Command::DeleteTopic(request) => self.delete_topic(at, request).map(Reply::TopicDeleted),
             Command::TrimPartition(request) => self.trim(at, request).map(Reply::PartitionTrimmed),
-            Command::RegisterNode { address, disk } => {
-                let node = self.cluster_mut()?.register(address, *disk, at.index)?;
-                Ok(Reply::NodeRegistered { node, cluster: id })
-            }
-            Command::DeregisterNode { node } => {
-                self.cluster_mut()?.deregister(*node)?;
-                Ok(Reply::NodeDeregistered { node: *node })
-            }
-            Command::SetVoters { voters } => {
-                let cluster = self.cluster_mut()?;
-                cluster.set_voters(voters)?;
-                Ok(Reply::VotersSet { appends_open: cluster.appends_open })
+            Command::RegisterNode { .. } | Command::DeregisterNode { .. } | Command::SetVoters { .. } => {
+                self.change_nodes(at, command)
             }
             Command::ExpireSessions => {
-                self.segments.forget_old(at.time);
+                self.segments.forget_old(at.time, self.settings.typed.commit_deadline);
                 self.groups.expire(at.time, self.settings.typed.group_retention);
                 Ok(Reply::SessionsExpired { count: self.sessions.expire(at.time) })
             }
@@ -149,11 +145,7 @@ impl State {
                 raised.map(Reply::ProducerEpochRaised)
             }
             Command::SetFencingToken(request) => self.set_fencing_token(request).map(Reply::FencingTokenSet),
-            Command::AlterSettings(request) => {
-                let altered = self.settings.alter(request)?;
-                self.forget_expired();
-                Ok(Reply::SettingsAltered(altered))
-            }
+            Command::AlterSettings(request) => self.alter_settings(at, request).map(Reply::SettingsAltered),
             Command::JoinGroup(_)
             | Command::ConfirmAssignment(_)
             | Command::LeaveGroup(_)
@@ -163,7 +155,44 @@ impl State {
             Command::PutWakeup(_) | Command::DeleteWakeup(_) | Command::ConfirmAnnouncement { .. } => {
                 self.change_wakeup(at, command)
             }
+            Command::TakeJob(request) => {
+                self.jobs.take(&self.settings.typed, at, request, incarnation).map(Reply::JobTaken)
+            }
+            Command::ReportJob(report) => self.jobs.report(at, report).map(Reply::JobReported),
         }
+    }
+
+    fn change_nodes(&mut self, at: Moment, command: &Command) -> Outcome {
+        let cluster = self.cluster_mut()?;
+        match command {
+            Command::RegisterNode { address, disk } => {
+                let node = cluster.register(address, *disk, at.index)?;
+                Ok(Reply::NodeRegistered { node, cluster: cluster.id })
+            }
+            Command::DeregisterNode { node } => {
+                cluster.deregister(*node)?;
+                Ok(Reply::NodeDeregistered { node: *node })
+            }
+            Command::SetVoters { voters } => {
+                cluster.set_voters(voters)?;
+                Ok(Reply::VotersSet { appends_open: cluster.appends_open })
+            }
+            _ => Err(Problem::new(ErrorCode::Internal, "not a change of nodes")),
+        }
+    }
+
+    fn alter_settings(
+        &mut self,
+        at: Moment,
+        request: &AlterSettings,
+    ) -> Result<SettingsDescription, Problem> {
+        let deadline = self.settings.typed.commit_deadline;
+        let altered = self.settings.alter(request)?;
+        if self.settings.typed.commit_deadline != deadline {
+            self.segments.close_before(at.time.saturating_sub(deadline));
+        }
+        self.forget_expired();
+        Ok(altered)
     }
 
     fn delete_topic(&mut self, at: Moment, request: &DeleteTopic) -> Result<DeletedTopic, Problem> {
@@ -222,7 +251,7 @@ impl State {
         self.keys.expire(settings.idempotency_window, self.log_time);
     }
 
-    fn bootstrap(&mut self, command: &Command) -> Outcome {
+    fn bootstrap(&mut self, at: Moment, command: &Command) -> Outcome {
         let Command::Bootstrap { cluster, incarnation, voters_wanted, address, disk } = command else {
             return Err(Problem::new(ErrorCode::Internal, "not a bootstrap"));
         };
@@ -234,6 +263,7 @@ impl State {
             return Err(Problem::new(ErrorCode::Conflict, detail));
         }
         self.cluster = Some(Cluster::new(*cluster, *incarnation, *voters_wanted, address, *disk)?);
+        self.jobs.cluster_begins(at);
         Ok(Reply::Bootstrapped { node: Cluster::FIRST_NODE })
     }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, PartitionIndex, TopicId};
 use carnax_core::metadata::{
     AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CreateTopic, DeleteGroup, DeleteTopic,
-    DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, Heartbeat, JoinGroup, LeaveGroup, LeftGroup,
-    MemberAssignment, OffsetsCommitted, OpenSession, PartitionFence, ProducerDescription, PutWakeup,
-    RaiseProducerEpoch, SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription,
-    TopicDescription, TrimPartition, TrimmedPartition, WakeupDescription,
+    DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, Heartbeat, JobReported, JobTaken, JoinGroup,
+    LeaveGroup, LeftGroup, MemberAssignment, OffsetsCommitted, OpenSession, PartitionFence,
+    ProducerDescription, PutWakeup, RaiseProducerEpoch, ReportJob, SegmentsCommitted, SessionOpened,
+    SetFencingToken, SettingsDescription, TakeJob, TopicDescription, TrimPartition, TrimmedPartition,
+    WakeupDescription,
 };
 use carnax_core::name::{GroupName, MemberId, WakeupName};
 use carnax_core::offset::Offset;
@@ -111,6 +112,10 @@ pub enum Command {
         /// One past the last offset that was told, by partition.
         partitions: Vec<(PartitionIndex, Offset)>,
     },
+    /// Gives a worker a job that is due. Level 4, as everything below.
+    TakeJob(TakeJob),
+    /// Says how far a worker is.
+    ReportJob(ReportJob),
 }
 
 /// The answer to a command that was done: one variant for each command.
@@ -183,6 +188,10 @@ pub enum Reply {
     WakeupDeleted(DeletedWakeup),
     /// To [`Command::ConfirmAnnouncement`].
     AnnouncementConfirmed,
+    /// To [`Command::TakeJob`].
+    JobTaken(JobTaken),
+    /// To [`Command::ReportJob`].
+    JobReported(JobReported),
 }
 
 /// What became of a command: done, or refused without side effects.

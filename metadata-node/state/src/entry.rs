@@ -32,9 +32,12 @@ impl FeatureLevel {
     /// | 1 | topics, segments, sessions, nodes |
     /// | 2 | producers, idempotency keys, conditions, fencing tokens, groups, settings |
     /// | 3 | wake-ups |
-    pub const CURRENT: Self = Self(3);
+    /// | 4 | maintenance jobs, settings of commit deadline and orphans |
+    pub const CURRENT: Self = Self(4);
     /// The level that brought producers, idempotency keys, conditions and group offsets of append units.
     pub(crate) const GUARANTEES: Self = Self(2);
+    /// The level that brought maintenance jobs.
+    pub(crate) const JOBS: Self = Self(4);
 }
 
 /// One Raft log entry: commands that the proposer grouped; each is decided on its own.

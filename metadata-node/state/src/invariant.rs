@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carnax_core::id::{PartitionIndex, SegmentId, TopicPartition};
 use carnax_core::limits;
+use carnax_core::object_key::SEGMENT_FOLDERS;
 use carnax_core::offset::Offset;
 
 use crate::State;
+use crate::job::Jobs;
 use crate::partition::{Partition, Slice};
 use crate::segment::SegmentNumber;
 
@@ -29,7 +31,7 @@ pub fn check(state: &State) -> Vec<String> {
             checks.iter().filter(|(_, holds)| !holds(partition)).map(|(name, _)| format!("{on}: {name}")),
         );
     }
-    let checks: [Predicate<State>; 10] = [
+    let checks: [Predicate<State>; 12] = [
         ("live counts are the slices", live_counts_are_the_slices),
         ("slices lie in their objects and share no byte", slices_lie_in_their_objects_and_share_no_byte),
         ("names and ids match", names_and_ids_match),
@@ -40,6 +42,8 @@ pub fn check(state: &State) -> Vec<String> {
         ("producers are sound and live", producers_are_sound_and_live),
         ("idempotency keys are in order and live", idempotency_keys_are_in_order_and_live),
         ("wake-ups speak of what is committed", wakeups_speak_of_what_is_committed),
+        ("jobs are sound", jobs_are_sound),
+        ("segments are in order of commit", segments_are_in_order_of_commit),
     ];
     broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
     broken.extend(group::check(state));
@@ -179,10 +183,24 @@ fn wakeups_speak_of_what_is_committed(state: &State) -> bool {
         })
 }
 
+/// Times are log time of earlier entries. A lease is on a pass, and a pass goes over the folders once.
+fn jobs_are_sound(state: &State) -> bool {
+    let Jobs { written, done_until, pass, lease, last_success } = &state.jobs;
+    let times = [Some(*written), Some(*done_until), pass.map(|pass| pass.until), *last_success];
+    times.into_iter().flatten().all(|time| time <= state.log_time)
+        && pass.is_none_or(|pass| pass.folders_done <= SEGMENT_FOLDERS)
+        && lease.as_ref().is_none_or(|lease| pass.is_some() && lease.id <= state.applied)
+}
+
+/// Numbers are given out in the order of commits, whose log time never goes back.
+fn segments_are_in_order_of_commit(state: &State) -> bool {
+    state.segments.iter().map(|(_, segment)| segment.append_time).is_sorted()
+}
+
 /// A segment is remembered when it is committed, which its time must allow, and nothing is forgotten that could still be
 /// committed once more.
 fn remembered_segments_are_recent(state: &State) -> bool {
-    let oldest = state.log_time.saturating_sub(limits::COMMIT_DEADLINE);
+    let oldest = state.segments.open_from(state.log_time, state.settings.typed.commit_deadline);
     let newest = state.log_time.saturating_add(limits::CLOCK_AHEAD_MAX);
     let recent = state.segments.recent();
     recent.iter().all(|id| id.time() <= newest)

@@ -1,6 +1,6 @@
 //! The deterministic state machine of the metadata core: what Raft's log entries mean.
 //!
-//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, wake-ups, settings and the list of nodes.
+//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, wake-ups, jobs, settings and the list of nodes.
 //! [`State::apply`] is the only way in which it changes; [`answer`] and [`snapshot`] are the only ways in which it is read.
 //!
 //! It is pure: the same entries in the same order give the same replies and the same snapshot bytes, on every machine and in
@@ -26,6 +26,7 @@ mod entry;
 mod group;
 mod idempotency;
 pub mod invariant;
+mod job;
 mod node;
 mod partition;
 mod producer;

@@ -4,9 +4,9 @@
 //! instead of sixteen and the table needs no room between its rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use carnax_core::id::{Incarnation, LogIndex, SegmentId};
-use carnax_core::limits;
 use carnax_core::time::Timestamp;
 use imbl::{OrdMap, OrdSet};
 
@@ -51,7 +51,7 @@ pub(crate) struct Moment {
     pub(crate) level: FeatureLevel,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Segments {
     chunks: OrdMap<u64, Arc<Chunk>>,
     /// The number of the next segment.
@@ -62,6 +62,16 @@ pub(crate) struct Segments {
     dead: OrdMap<(LogIndex, SegmentNumber), DeadSegment>,
     /// Every segment that was committed and whose time would still allow it to be committed once more.
     recent: OrdSet<SegmentId>,
+    /// Segments whose ids are older are never committed, whatever the deadline says now: what was an orphan under a shorter
+    /// deadline may be gone.
+    closed_before: Timestamp,
+}
+
+impl Default for Segments {
+    fn default() -> Self {
+        let (chunks, dead, recent) = Default::default();
+        Self { chunks, next: 0, live: 0, dead, recent, closed_before: Timestamp::MIN }
+    }
 }
 
 /// The segments of 64 consecutive numbers, without room for those that are gone.
@@ -102,17 +112,52 @@ impl Segments {
         })
     }
 
+    /// The oldest id with which a segment may still be committed.
+    pub(crate) fn open_from(&self, log_time: Timestamp, deadline: Duration) -> Timestamp {
+        log_time.saturating_sub(deadline).max(self.closed_before)
+    }
+
+    pub(crate) fn closed_before(&self) -> Timestamp {
+        self.closed_before
+    }
+
+    /// From now on no segment is committed whose id is older.
+    pub(crate) fn close_before(&mut self, time: Timestamp) {
+        self.closed_before = self.closed_before.max(time);
+    }
+
     /// Notes that an object was committed, and forgets those that are too old to be committed again.
-    pub(crate) fn remember(&mut self, id: SegmentId, log_time: Timestamp) {
-        self.forget_old(log_time);
+    pub(crate) fn remember(&mut self, id: SegmentId, log_time: Timestamp, deadline: Duration) {
+        self.forget_old(log_time, deadline);
         self.recent.insert(id);
     }
 
-    pub(crate) fn forget_old(&mut self, log_time: Timestamp) {
-        let oldest = log_time.saturating_sub(limits::COMMIT_DEADLINE);
+    pub(crate) fn forget_old(&mut self, log_time: Timestamp, deadline: Duration) {
+        let oldest = self.open_from(log_time, deadline);
         while self.recent.get_min().is_some_and(|id| id.time() < oldest) {
             self.recent.remove_min();
         }
+    }
+
+    /// The ids of the segments with live slices that were committed at these times, in any order.
+    pub(crate) fn committed_between(
+        &self,
+        first: Timestamp,
+        last: Timestamp,
+    ) -> impl Iterator<Item = SegmentId> {
+        // Log time goes up with the numbers, so that the first chunk is found by halving.
+        let (mut low, mut high) = (0, self.next / 64 + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let chunk = self.chunks.range(middle..).next().and_then(|(_, chunk)| chunk.segments.last());
+            if chunk.is_some_and(|segment| segment.append_time < first) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let segments = self.chunks.range(low..).flat_map(|(_, chunk)| &chunk.segments);
+        segments.take_while(move |segment| segment.append_time <= last).map(|segment| segment.id)
     }
 
     /// Puts a segment behind all others; one without live slices is dead from the start.
@@ -173,7 +218,9 @@ impl Segments {
         let last = self.chunks.get_max().map(|(chunk_number, chunk)| {
             chunk_number.saturating_mul(64) + u64::from(63 - chunk.present.leading_zeros().min(63))
         });
-        let in_order = last.is_none_or(|last| last < number.0) && number.0 < self.next;
+        let last_time = self.chunks.get_max().and_then(|(_, chunk)| chunk.segments.last());
+        let in_time = last_time.is_none_or(|last| last.append_time <= segment.append_time);
+        let in_order = last.is_none_or(|last| last < number.0) && number.0 < self.next && in_time;
         if in_order && segment.live > 0 {
             let at = Moment { index: LogIndex(0), time: segment.append_time, level: FeatureLevel(0) };
             self.place(number, segment, at);

@@ -88,7 +88,7 @@ impl State {
             outcomes.push(self.decide_unit(at, &mut deciding, unit));
         }
         let Deciding { live, .. } = deciding;
-        self.segments.remember(commit.segment, at.time);
+        self.segments.remember(commit.segment, at.time, self.settings.typed.commit_deadline);
         self.segments
             .insert(Segment { id: commit.segment, incarnation, append_time: at.time, size, live }, at);
         SegmentOutcome::Decided(outcomes)
@@ -98,7 +98,7 @@ impl State {
     fn check_segment(&self, at: Moment, commit: &SegmentCommit) -> Result<u32, Problem> {
         let SegmentCommit { segment, size, units } = commit;
         let time = segment.time();
-        let oldest = at.time.saturating_sub(limits::COMMIT_DEADLINE);
+        let oldest = self.segments.open_from(at.time, self.settings.typed.commit_deadline);
         let newest = at.time.saturating_add(limits::CLOCK_AHEAD_MAX);
         if time < oldest || time > newest {
             let detail = format_args!("the time of segment {segment} is too far from log time {}", at.time);

@@ -47,6 +47,9 @@ pub(super) enum Frame {
     Member(Box<MemberRow>),
     Offsets(Vec<OffsetRow>),
     Wakeups(Vec<WakeupRow>),
+    Jobs(JobsRow),
+    /// Segments whose ids are older are never committed.
+    ClosedBefore(Timestamp),
     End(End),
 }
 
@@ -104,6 +107,17 @@ pub(super) struct WakeupRow {
     pub(super) version: LogIndex,
     /// Partition, one past the last announced offset.
     pub(super) announced: Vec<(u32, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct JobsRow {
+    pub(super) written: Timestamp,
+    pub(super) done_until: Timestamp,
+    /// Up to which id, folders done.
+    pub(super) pass: Option<(Timestamp, u32)>,
+    /// Id, worker, expiry.
+    pub(super) lease: Option<(LogIndex, String, Timestamp)>,
+    pub(super) last_success: Option<Timestamp>,
 }
 
 /// Base offset, segment number, largest timestamp, first byte, bytes, records.

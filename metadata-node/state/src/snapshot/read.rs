@@ -13,6 +13,7 @@ use super::frame::{
     slice_from_row,
 };
 use super::group;
+use super::job;
 use super::remembered::{add_keys, add_producers};
 use super::wakeup;
 use crate::State;
@@ -227,6 +228,12 @@ impl Building {
             Frame::Wakeups(rows) => {
                 self.end_topic()?;
                 rows.into_iter().try_for_each(|row| wakeup::add(&mut self.state, row))
+            }
+            Frame::Jobs(row) => job::read(&mut self.state, row),
+            Frame::ClosedBefore(time) => {
+                require(time <= self.state.log_time, "a deadline in the future")?;
+                self.state.segments.close_before(time);
+                Ok(())
             }
             Frame::Former(former) => {
                 for (id, name) in former {

@@ -5,12 +5,14 @@ use std::ops::ControlFlow;
 
 use carnax_core::id::TopicId;
 use carnax_core::offset::Offset;
+use carnax_core::time::Timestamp;
 
 use super::frame::{
     ClusterHead, End, Frame, Head, MAGIC, PartitionRow, ROWS_MAX, SessionRow, SliceRow, TopicHead, VERSION,
     slice_to_row,
 };
 use super::group;
+use super::job;
 use super::remembered::write_remembered;
 use super::wakeup;
 use crate::State;
@@ -52,6 +54,10 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
     }
     group::write(&state.groups, &mut frames)?;
     wakeup::write(&state.wakeups, &mut frames)?;
+    job::write(&state.jobs, &mut frames)?;
+    if segments.closed_before() > Timestamp::MIN {
+        frames.put(&Frame::ClosedBefore(segments.closed_before()))?;
+    }
     let end = End { frames: frames.frames, checksum: frames.checksum };
     frames.put(&Frame::End(end))
 }

@@ -11,6 +11,7 @@ use carnax_metadata_state::snapshot::{self, ReadError};
 use carnax_metadata_state::{Command, Entry, EntryError, FeatureLevel, State, invariant};
 
 use crate::groups::commands_of_groups;
+use crate::jobs::commands_of_jobs;
 use crate::support::{
     Cluster, START, bootstrap, bytes_of, commit, create, delete, open_session, read_back, segment, slice,
     topic_id, trim, unit,
@@ -22,9 +23,9 @@ fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
 }
 
-/// A state with something in every table.
+/// A state with something in every table of level 1; what builds the states of later levels upon it goes up to them.
 fn example() -> Cluster {
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::of_level(FeatureLevel(3));
     let (kept, dropped) = (cluster.create("flights", 1, 3), cluster.create("dropped", 2, 1));
     let (session, _idle) = (cluster.open_session(), cluster.open_session());
     cluster.one(Command::RegisterNode { address: "b:1".to_owned(), disk: 7 }).unwrap();
@@ -76,6 +77,17 @@ fn example_with_wakeups() -> Cluster {
     let session = cluster.open_session();
     let more = segment(cluster.segment(9), vec![slice(topic_id(1), 1, 0, 12, 3, 5)]);
     cluster.commit(session, 1, vec![more]).unwrap();
+    cluster
+}
+
+/// The same with a worker in the middle of a job, and a deadline that was changed.
+fn example_with_jobs() -> Cluster {
+    let mut cluster = example_with_wakeups();
+    cluster.level = FeatureLevel(4);
+    cluster.open_session();
+    for command in commands_of_jobs(cluster.index + 2) {
+        cluster.one(command).unwrap();
+    }
     cluster
 }
 
@@ -135,6 +147,11 @@ fn example_entry_of_wakeups() -> Entry {
     Entry { level: FeatureLevel(3), log_time, commands: commands_of_wakeups() }
 }
 
+fn example_entry_of_jobs() -> Entry {
+    let log_time = Timestamp::from_millis(START);
+    Entry { level: FeatureLevel(4), log_time, commands: commands_of_jobs(2) }
+}
+
 #[test]
 fn golden_files_of_version_1_are_read_and_written_alike() {
     let entry = std::fs::read(golden("entry-1.bin")).unwrap();
@@ -180,6 +197,17 @@ fn golden_files_of_wakeups_are_read_and_written_alike() {
 }
 
 #[test]
+fn golden_files_of_jobs_are_read_and_written_alike() {
+    let entry = std::fs::read(golden("entry-1-jobs.bin")).unwrap();
+    assert_eq!(Entry::decode(&entry).unwrap(), example_entry_of_jobs());
+    assert!(example_entry_of_jobs().encode() == entry, "the encoding of an entry has changed");
+    let bytes = std::fs::read(golden("snapshot-1-jobs.bin")).unwrap();
+    let state = read_back(&bytes).unwrap();
+    assert_eq!(invariant::check(&state), Vec::<String>::new());
+    assert!(bytes_of(&state) == bytes && bytes_of(&example_with_jobs().state) == bytes);
+}
+
+#[test]
 #[ignore = "writes the golden files; run it once for a new version"]
 fn write_golden_files() {
     std::fs::write(golden("entry-1.bin"), example_entry().encode()).unwrap();
@@ -188,6 +216,8 @@ fn write_golden_files() {
     std::fs::write(golden("snapshot-1-level-2.bin"), bytes_of(&example_of_level_2().state)).unwrap();
     std::fs::write(golden("entry-1-wakeups.bin"), example_entry_of_wakeups().encode()).unwrap();
     std::fs::write(golden("snapshot-1-wakeups.bin"), bytes_of(&example_with_wakeups().state)).unwrap();
+    std::fs::write(golden("entry-1-jobs.bin"), example_entry_of_jobs().encode()).unwrap();
+    std::fs::write(golden("snapshot-1-jobs.bin"), bytes_of(&example_with_jobs().state)).unwrap();
     std::fs::write(golden("entry-1-groups.bin"), example_entry_of_groups().encode()).unwrap();
     std::fs::write(golden("snapshot-1-groups.bin"), bytes_of(&example_with_groups().state)).unwrap();
 }
@@ -243,7 +273,7 @@ fn an_entry_of_the_future_stops_the_node() {
 
 #[test]
 fn a_damaged_cut_or_overlong_snapshot_is_refused() {
-    let bytes = bytes_of(&example_with_groups().state);
+    let bytes = bytes_of(&example_with_jobs().state);
     for length in 0..bytes.len() {
         assert!(read_back(&bytes[..length]).is_err(), "cut to {length}");
     }

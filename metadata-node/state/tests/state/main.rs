@@ -6,6 +6,7 @@ mod bytes;
 mod contradictions;
 mod groups;
 mod guarantees;
+mod jobs;
 mod model;
 mod model_producer;
 mod stories;

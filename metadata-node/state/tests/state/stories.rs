@@ -12,7 +12,7 @@ use carnax_core::metadata::{
 };
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
-use carnax_metadata_state::{Command, Reply, State, answer, due};
+use carnax_metadata_state::{Command, FeatureLevel, Reply, State, answer, due};
 
 use crate::support::{
     Cluster, INCARNATION, START, bootstrap, code, commit, create, delete, named, open_session, plan, refusal,
@@ -330,7 +330,7 @@ fn a_fetch_plan_starts_where_it_is_asked_and_ends_where_it_is_full() {
 
 #[test]
 fn appends_begin_when_the_wanted_voters_are_there_and_nodes_are_known_by_their_disks() {
-    let mut cluster = Cluster { state: State::default(), index: 0, now: START };
+    let mut cluster = Cluster { state: State::default(), index: 0, now: START, level: FeatureLevel::CURRENT };
     assert_eq!(code(cluster.one(open_session())), ErrorCode::Unavailable, "before the bootstrap");
     assert_eq!(cluster.one(bootstrap(2)), Ok(Reply::Bootstrapped { node: NodeId(1) }));
     assert_eq!(cluster.one(bootstrap(2)), Ok(Reply::Bootstrapped { node: NodeId(1) }), "a repeat");

@@ -25,12 +25,18 @@ pub(crate) struct Cluster {
     pub(crate) state: State,
     pub(crate) index: u64,
     pub(crate) now: i64,
+    pub(crate) level: FeatureLevel,
 }
 
 impl Cluster {
     /// Bootstrapped, one voter wanted, so that appends are open.
     pub(crate) fn new() -> Self {
-        let mut cluster = Self { state: State::default(), index: 0, now: START };
+        Self::of_level(FeatureLevel::CURRENT)
+    }
+
+    /// The same, as builds of a feature level left it.
+    pub(crate) fn of_level(level: FeatureLevel) -> Self {
+        let mut cluster = Self { state: State::default(), index: 0, now: START, level };
         cluster.one(bootstrap(1)).unwrap();
         cluster
     }
@@ -39,8 +45,7 @@ impl Cluster {
     pub(crate) fn apply(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
         self.index += 1;
         let before = self.state.clone();
-        let entry =
-            Entry { level: FeatureLevel::CURRENT, log_time: Timestamp::from_millis(self.now), commands };
+        let entry = Entry { level: self.level, log_time: Timestamp::from_millis(self.now), commands };
         let entry = Entry::decode(&entry.encode()).unwrap();
         let outcomes = self.state.apply(LogIndex(self.index), &entry);
         assert_eq!(outcomes.len(), entry.commands.len());

@@ -1,0 +1,154 @@
+//! Maintenance jobs: the metadata core says what is due and who does it, workers do it in the object store.
+//!
+//! A job is taken under a lease, so that workers do not tread on each other. Nothing hangs on that: what a worker does is
+//! right whoever else does it at the same time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Incarnation, LogIndex, SegmentId};
+use crate::time::Timestamp;
+
+/// The kinds of maintenance jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// Deletes objects that were uploaded and never committed.
+    CollectOrphans,
+}
+
+/// Asks for a job that is due. Idempotent: a worker that asks again gets the job that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeJob {
+    /// Who asks; another text for each process. At most [`ADDRESS_BYTES_MAX`](crate::limits::ADDRESS_BYTES_MAX).
+    pub worker: String,
+}
+
+/// What there is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTaken {
+    /// A job; none if nothing is due, or another worker has it.
+    pub job: Option<JobLease>,
+    /// Milliseconds after which asking again may bring one; 0 if there is a job.
+    pub ask_again_ms: u64,
+}
+
+/// A job that a worker has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobLease {
+    /// The lease: goes up from one to the next.
+    pub lease: LogIndex,
+    /// Milliseconds of log time after which another worker may have the job, unless this one reports before.
+    pub expires_in_ms: u64,
+    /// The incarnation whose objects are meant.
+    pub incarnation: Incarnation,
+    /// What is to be done.
+    pub task: JobTask,
+}
+
+/// What is to be done, and how far it is done already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobTask {
+    /// Look at the objects that frontends wrote, folder by folder, and delete those that are orphans.
+    CollectOrphans {
+        /// Only objects whose ids are of this time or later.
+        from: Timestamp,
+        /// Only objects whose ids are of an earlier time.
+        until: Timestamp,
+        /// So many of the [`SEGMENT_FOLDERS`](crate::object_key::SEGMENT_FOLDERS) were looked at already.
+        folders_done: u32,
+    },
+}
+
+impl JobTask {
+    /// The kind of job.
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Self::CollectOrphans { .. } => JobKind::CollectOrphans,
+        }
+    }
+}
+
+/// Says how far a worker is, and keeps the job, lays it down, or ends it. Idempotent while the lease is the worker's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportJob {
+    /// Which job.
+    pub kind: JobKind,
+    /// The lease under which it was taken.
+    pub lease: LogIndex,
+    /// How much of it is done; never less than before.
+    pub folders_done: u32,
+    /// Whether the worker goes on.
+    pub next: AfterReport,
+}
+
+/// What a worker does after a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterReport {
+    /// It goes on: the lease is extended.
+    GoOn,
+    /// It lays the job down: another worker goes on from there.
+    LayDown,
+    /// Everything is done.
+    Finish,
+}
+
+/// A report was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobReported {
+    /// Milliseconds of log time after which another worker may have the job; 0 if it was laid down or finished.
+    pub expires_in_ms: u64,
+}
+
+/// Asks which objects are orphans, by a linearizable read.
+///
+/// An object is one if no manifest refers to it and its id is older than any that may still be committed
+/// (`orphan.age.ms` before log time). What is one, stays one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindOrphans {
+    /// Under which incarnation the objects lie.
+    pub incarnation: Incarnation,
+    /// Their ids; at most [`FIND_ORPHANS_MAX`](crate::limits::FIND_ORPHANS_MAX).
+    pub candidates: Vec<SegmentId>,
+}
+
+/// Those of the candidates that are orphans.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphans {
+    /// In the order of their ids.
+    pub orphans: Vec<SegmentId>,
+}
+
+/// Asks how maintenance is getting on, by a linearizable read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribeMaintenance {}
+
+/// How maintenance is getting on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MaintenanceDescription {
+    /// Log time, in milliseconds since 1970: what the other times are to be held against.
+    pub log_time: Timestamp,
+    /// One of each kind.
+    pub jobs: Vec<JobDescription>,
+}
+
+/// A kind of job as it is now. Times are log time, in milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobDescription {
+    /// Which kind.
+    pub job: JobKind,
+    /// Since when it has been due; none if it is not. Nothing is due where nobody wrote since the last time.
+    pub due_since: Option<Timestamp>,
+    /// When it was last finished.
+    pub last_success: Option<Timestamp>,
+    /// Everything older than this was looked at.
+    pub done_until: Timestamp,
+    /// Who is at it.
+    pub worker: Option<String>,
+    /// Hundredths of the job under way that are done; none if none is under way.
+    pub progress_percent: Option<u32>,
+}

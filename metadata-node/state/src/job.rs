@@ -1,0 +1,177 @@
+//! Maintenance jobs: what is due, who has it, how far it is.
+//!
+//! There is one kind so far, the search for orphans. A pass looks at the objects whose ids are older than an orphan's, from
+//! where the last pass ended, folder by folder, so that a worker which dies or runs out of time loses little.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carnax_core::error_code::ErrorCode;
+use carnax_core::id::{Incarnation, LogIndex};
+use carnax_core::limits;
+use carnax_core::metadata::{
+    AfterReport, ClusterSettings, JobDescription, JobKind, JobLease, JobReported, JobTaken, JobTask,
+    ReportJob, TakeJob,
+};
+use carnax_core::object_key::SEGMENT_FOLDERS;
+use carnax_core::problem::Problem;
+use carnax_core::time::Timestamp;
+
+use crate::entry::FeatureLevel;
+use crate::segment::Moment;
+
+/// The search for orphans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Jobs {
+    /// Log time of the last session or commit: until then somebody may have left objects behind.
+    pub(crate) written: Timestamp,
+    /// Objects whose ids are older were looked at.
+    pub(crate) done_until: Timestamp,
+    /// The pass that has begun and is not finished.
+    pub(crate) pass: Option<Pass>,
+    /// Who is at it.
+    pub(crate) lease: Option<Lease>,
+    /// When a pass was last finished.
+    pub(crate) last_success: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// It looks at objects whose ids are older.
+    pub(crate) until: Timestamp,
+    pub(crate) folders_done: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// The log index at which it was taken.
+    pub(crate) id: LogIndex,
+    pub(crate) worker: Arc<str>,
+    pub(crate) expires: Timestamp,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        let (written, done_until) = (Timestamp::EPOCH, Timestamp::EPOCH);
+        Self { written, done_until, pass: None, lease: None, last_success: None }
+    }
+}
+
+impl Jobs {
+    /// There was nobody to leave anything behind before.
+    pub(crate) fn cluster_begins(&mut self, at: Moment) {
+        if at.level >= FeatureLevel::JOBS {
+            self.done_until = at.time;
+        }
+    }
+
+    pub(crate) fn somebody_writes(&mut self, at: Moment) {
+        if at.level >= FeatureLevel::JOBS {
+            self.written = at.time;
+        }
+    }
+
+    /// Since when a pass has been due, at a time. A pass that has begun stays due until it is finished.
+    pub(crate) fn due_since(&self, settings: &ClusterSettings, now: Timestamp) -> Option<Timestamp> {
+        let due = self.next_pass(settings);
+        let is_due = self.pass.is_some() || (self.is_worth_it() && due <= now);
+        is_due.then_some(due.min(now))
+    }
+
+    fn next_pass(&self, settings: &ClusterSettings) -> Timestamp {
+        self.done_until.saturating_add(settings.orphan_age.saturating_add(settings.orphan_scan_interval))
+    }
+
+    /// Objects that are younger than `done_until` are left behind only by those who wrote since.
+    fn is_worth_it(&self) -> bool {
+        self.written >= self.done_until && self.written > Timestamp::EPOCH
+    }
+
+    /// How long a worker gets no job; none if there is one for it.
+    pub(crate) fn wait(&self, settings: &ClusterSettings, worker: &str, now: Timestamp) -> Option<Duration> {
+        if self.due_since(settings, now).is_none() {
+            let worth_it = self.is_worth_it();
+            return Some(if worth_it {
+                self.next_pass(settings).since(now)
+            } else {
+                settings.orphan_scan_interval
+            });
+        }
+        let lease = self.lease.as_ref().filter(|lease| lease.expires > now && &*lease.worker != worker)?;
+        Some(lease.expires.since(now))
+    }
+
+    pub(crate) fn take(
+        &mut self,
+        settings: &ClusterSettings,
+        at: Moment,
+        request: &TakeJob,
+        incarnation: Incarnation,
+    ) -> Result<JobTaken, Problem> {
+        if request.worker.len() > limits::ADDRESS_BYTES_MAX {
+            let limit = Some(limits::ADDRESS_BYTES_MAX as u64);
+            let problem = Problem::new(ErrorCode::TooLarge, "the worker's name is too long");
+            return Err(problem.with(|facts| facts.limit = limit));
+        }
+        if let Some(wait) = self.wait(settings, &request.worker, at.time) {
+            return Ok(JobTaken { job: None, ask_again_ms: millis(wait).max(1) });
+        }
+        let new = Pass { until: at.time.saturating_sub(settings.orphan_age), folders_done: 0 };
+        let pass = *self.pass.get_or_insert(new);
+        let known = self.lease.take().filter(|lease| *lease.worker == *request.worker);
+        let id = known.map_or(at.index, |lease| lease.id);
+        let expires = at.time.saturating_add(limits::JOB_LEASE);
+        self.lease = Some(Lease { id, worker: request.worker.as_str().into(), expires });
+        // An object may have appeared behind the last pass: later than its id says.
+        let from = self.done_until.saturating_sub(limits::ORPHAN_DELAY).max(Timestamp::EPOCH);
+        let Pass { until, folders_done } = pass;
+        let task = JobTask::CollectOrphans { from, until, folders_done };
+        let job = JobLease { lease: id, expires_in_ms: millis(limits::JOB_LEASE), incarnation, task };
+        Ok(JobTaken { job: Some(job), ask_again_ms: 0 })
+    }
+
+    pub(crate) fn report(&mut self, at: Moment, report: &ReportJob) -> Result<JobReported, Problem> {
+        let ReportJob { kind: JobKind::CollectOrphans, lease, folders_done, next } = *report;
+        let (Some(known), Some(pass)) =
+            (self.lease.as_mut().filter(|known| known.id == lease), &mut self.pass)
+        else {
+            let detail = format_args!("lease {lease} is another worker's by now, or nobody's");
+            return Err(Problem::new(ErrorCode::LeaseLost, detail));
+        };
+        let least = if next == AfterReport::Finish { SEGMENT_FOLDERS } else { pass.folders_done };
+        if !(least..=SEGMENT_FOLDERS).contains(&folders_done) {
+            let detail = format_args!("{folders_done} folders are done, not {least} to {SEGMENT_FOLDERS}");
+            return Err(Problem::new(ErrorCode::InvalidValue, detail));
+        }
+        pass.folders_done = folders_done;
+        match next {
+            AfterReport::GoOn => {
+                known.expires = at.time.saturating_add(limits::JOB_LEASE);
+                return Ok(JobReported { expires_in_ms: millis(limits::JOB_LEASE) });
+            }
+            AfterReport::LayDown => {}
+            AfterReport::Finish => {
+                self.done_until = self.done_until.max(pass.until);
+                self.last_success = Some(at.time);
+                self.pass = None;
+            }
+        }
+        self.lease = None;
+        Ok(JobReported { expires_in_ms: 0 })
+    }
+
+    pub(crate) fn describe(&self, settings: &ClusterSettings, now: Timestamp) -> JobDescription {
+        JobDescription {
+            job: JobKind::CollectOrphans,
+            due_since: self.due_since(settings, now),
+            last_success: self.last_success,
+            done_until: self.done_until,
+            worker: self.lease.as_ref().map(|lease| lease.worker.to_string()),
+            progress_percent: self.pass.map(|pass| pass.folders_done * 100 / SEGMENT_FOLDERS),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
