@@ -87,6 +87,7 @@ async fn start_node(
         s3_path_style: false,
         heartbeat: ELECTION / 5,
         election: ELECTION,
+        maintenance_queue: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = carnax_metadata_node::Components {
@@ -120,6 +121,7 @@ async fn start_frontend(
         entropy: Arc::new(SystemEntropy),
         network: Arc::new(TcpNetwork),
         object_store,
+        queues: Arc::new(SqsQueues::default()),
     };
     let (tell, told) = oneshot::channel();
     let shutdown = CancellationToken::new();

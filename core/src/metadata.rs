@@ -44,8 +44,8 @@ pub use group::{
     OffsetsCommitted,
 };
 pub use job::{
-    AfterReport, DescribeMaintenance, FindOrphans, JobDescription, JobKind, JobLease, JobReported, JobTaken,
-    JobTask, MaintenanceDescription, Orphans, ReportJob, TakeJob,
+    AfterReport, DescribeMaintenance, FindOrphans, JobAnnouncement, JobDescription, JobKind, JobLease,
+    JobReported, JobTaken, JobTask, MaintenanceDescription, Orphans, ReportJob, TakeJob,
 };
 pub use producer::{DescribeProducer, FencedEpoch, KeptReply, ProducerDescription, RaiseProducerEpoch};
 pub use settings::{AlterSettings, ClusterSettings, DescribeSettings, InvalidSetting, SettingsDescription};

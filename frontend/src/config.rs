@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use carnax_core::limits;
 use carnax_object_store::ObjectStoreUrl;
-use clap::{Args, Command, FromArgMatches, Parser};
+use clap::{Args, Command, FromArgMatches, Parser, ValueEnum};
 
 use crate::deliberate_bugs::DeliberateBugs;
+use crate::ingest::IngestRules;
 
 /// The command line of `carnax-frontend`.
 #[derive(Debug, Clone, Parser)]
@@ -19,6 +20,19 @@ pub struct Options {
     /// What the frontend works with.
     #[command(flatten)]
     pub settings: Settings,
+    /// Which queues' messages become records of which topic, a JSON list of {"queue": ARN, "topic": name, "key": source,
+    /// "dead_letters": URL}: the frontend polls them.
+    #[arg(long, env = "CARNAX_INGEST", value_name = "JSON")]
+    pub ingest: Option<IngestRules>,
+}
+
+/// A part that a frontend plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Serves the API. Without it, only health, metrics and the like are served.
+    Serve,
+    /// Does maintenance jobs.
+    Maintain,
 }
 
 /// Settings of one frontend.
@@ -36,6 +50,18 @@ pub struct Settings {
     /// Put the bucket into the path of S3 requests, as most servers that are not Amazon's want it.
     #[arg(long, env = "CARNAX_S3_PATH_STYLE")]
     pub s3_path_style: bool,
+    /// What the frontend does: it serves the API, or maintains the log in the object store, or both.
+    #[arg(
+        long,
+        env = "CARNAX_ROLES",
+        value_name = "ROLE,…",
+        value_delimiter = ',',
+        default_value = "serve,maintain"
+    )]
+    pub roles: Vec<Role>,
+    /// The URL of the SQS queue that says when there is maintenance to do; without one the frontend asks the metadata core.
+    #[arg(long, env = "CARNAX_MAINTENANCE_QUEUE", value_name = "URL")]
+    pub maintenance_queue: Option<String>,
     /// How records become segments.
     #[command(flatten)]
     pub append: AppendSettings,
@@ -52,6 +78,9 @@ pub struct Settings {
     /// places where a process stands still then.
     #[arg(skip)]
     pub watch_while_waited: bool,
+    /// Queues that are polled, whose messages become records.
+    #[arg(skip)]
+    pub ingest: Option<IngestRules>,
     /// Mistakes for the simulation.
     #[arg(skip)]
     pub deliberate_bugs: DeliberateBugs,

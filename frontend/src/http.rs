@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 
 use crate::append::Accept;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::fetch::Fetch;
 use crate::metadata_client::MetadataClient;
 use crate::metadata_client::topics::Topics;
@@ -62,8 +62,21 @@ pub(crate) struct Api {
     pub(crate) draining: CancellationToken,
 }
 
-/// All routes.
+/// All routes of the roles that the frontend plays.
 pub(crate) fn router(api: Arc<Api>) -> Router {
+    let routes = if api.settings.roles.contains(&Role::Serve) { api_routes() } else { Router::new() };
+    routes
+        .route("/healthz", get(operations::health))
+        .route("/readyz", get(operations::readiness))
+        .route("/metrics", get(operations::metrics))
+        .route("/openapi.json", get(operations::openapi))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), problem::render))
+        .with_state(api)
+}
+
+fn api_routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/topics", get(topics::list))
         .route(
@@ -92,14 +105,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/cluster/nodes", post(cluster::add_node))
         .route("/v1/cluster/nodes/{node}", axum::routing::delete(cluster::remove_node))
         .route("/v1/cluster/leader", post(cluster::transfer_leadership))
-        .route("/healthz", get(operations::health))
-        .route("/readyz", get(operations::readiness))
-        .route("/metrics", get(operations::metrics))
-        .route("/openapi.json", get(operations::openapi))
-        .fallback(problem::no_such_route)
-        .method_not_allowed_fallback(problem::no_such_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), problem::render))
-        .with_state(api)
+        .route("/v1/cluster/maintenance", get(cluster::maintenance))
 }
 
 /// The description of the API, generated from the handlers.
@@ -142,6 +148,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         cluster::add_node,
         cluster::remove_node,
         cluster::transfer_leadership,
+        cluster::maintenance,
         operations::health,
         operations::readiness,
         operations::metrics,

@@ -3,6 +3,7 @@
 //! ```text
 //! append   accept → accumulate → seal → upload → commit → acknowledge      (module append, a file a step)
 //! fetch    resolve → plan → read → respond                                 (module fetch, a file a step)
+//! maintain take a job → work → report                                      (module maintenance)
 //! ```
 //!
 //! Invariants: nothing that a frontend holds is needed by anyone else. It never answers an append before the reply to
@@ -18,11 +19,12 @@ pub mod deliberate_bugs;
 mod fetch;
 mod http;
 pub mod ingest;
+pub mod maintenance;
 mod metadata_client;
 mod metrics;
 mod run;
 
-pub use config::{Options, Settings};
+pub use config::{Options, Role, Settings};
 pub use run::{Components, Frontend, RunError, run};
 
 pub use http::Deadline;

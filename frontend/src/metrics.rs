@@ -29,6 +29,15 @@ pub(crate) struct Metrics {
     pub(crate) connections: IntGauge,
     pub(crate) problems: IntCounterVec,
     pub(crate) sessions_abandoned: IntCounter,
+    pub(crate) maintenance: MaintenanceMetrics,
+}
+
+/// What maintenance did here.
+#[derive(Debug)]
+pub(crate) struct MaintenanceMetrics {
+    pub(crate) orphans_deleted: IntCounter,
+    pub(crate) orphan_bytes_deleted: IntCounter,
+    pub(crate) failures: IntCounter,
 }
 
 impl Metrics {
@@ -97,6 +106,7 @@ impl Metrics {
                 "carnax_frontend_sessions_abandoned_total",
                 "Sessions given up since the outcome of a commit stayed unknown",
             ),
+            maintenance: MaintenanceMetrics::new(&counter),
             registry,
         }
     }
@@ -108,6 +118,22 @@ impl Metrics {
             tracing::warn!(%error, "metrics cannot be rendered");
         }
         String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl MaintenanceMetrics {
+    fn new(counter: &impl Fn(&str, &str) -> IntCounter) -> Self {
+        Self {
+            orphans_deleted: counter(
+                "carnax_frontend_orphans_deleted_total",
+                "Objects deleted that were uploaded and never committed",
+            ),
+            orphan_bytes_deleted: counter("carnax_frontend_orphan_bytes_deleted_total", "Their bytes"),
+            failures: counter(
+                "carnax_frontend_maintenance_failures_total",
+                "Maintenance jobs laid down since something failed",
+            ),
+        }
     }
 }
 

@@ -18,13 +18,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::append::{Accept, AppendContext, run_line, submissions};
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::fetch::Fetch;
 use crate::fetch::cache::ReadCache;
 use crate::http::body::DOCUMENT_MEMORY_BYTES;
 use crate::http::server::Server;
 use crate::http::{Api, router};
-use crate::ingest::{Ingest, IngestRules};
+use crate::ingest::{Ingest, IngestRules, Pollers};
+use crate::maintenance::{Maintenance, Worker};
 use crate::metadata_client::MetadataClient;
 use crate::metadata_client::feed::CommitFeed;
 use crate::metadata_client::topics::Topics;
@@ -44,6 +45,8 @@ pub struct Components {
     pub network: Arc<dyn Network>,
     /// Keeps segments.
     pub object_store: Arc<dyn ObjectStore>,
+    /// Reaches queues.
+    pub queues: Arc<dyn Queues>,
 }
 
 impl fmt::Debug for Components {
@@ -97,12 +100,16 @@ pub async fn run(
     let frontend = Frontend::new(&settings, components, &address.to_string())?;
     tracing::info!(%address, object_store = %settings.object_store, "frontend serves");
     let server = tokio::spawn(frontend.server().serve(listener));
+    let worker = tokio::spawn(frontend.maintain());
+    let pollers = Pollers::start(&frontend);
     listening(address);
     shutdown.await;
     tracing::info!(%address, "frontend drains");
+    pollers.finish(settings.http.drain).await;
     frontend.finish_appends().await;
     frontend.closing.cancel();
     ended("server", server.await);
+    ended("maintenance", worker.await);
     frontend.drain().await;
     tracing::info!(%address, "frontend has ended");
     Ok(())
@@ -117,6 +124,8 @@ fn check(settings: &Settings) -> Result<(), RunError> {
 /// [`router`](Self::router). Dropping it ends its background tasks; what was not answered then has an unknown outcome.
 pub struct Frontend {
     settings: Settings,
+    name: String,
+    components: Components,
     api: Arc<Api>,
     commits: Arc<CommitFeed>,
     connections: TaskTracker,
@@ -145,7 +154,7 @@ impl Frontend {
     /// `AppendMemory`, `Metadata`.
     pub fn new(settings: &Settings, components: Components, name: &str) -> Result<Self, RunError> {
         check(settings)?;
-        let Components { clock, entropy, network, object_store } = components;
+        let Components { clock, entropy, network, object_store, .. } = components.clone();
         let client = MetadataClient::new(network, &settings.metadata, settings.calls.clone());
         let client = Arc::new(client.map_err(RunError::Metadata)?);
         let metrics = Arc::new(Metrics::new());
@@ -200,6 +209,8 @@ impl Frontend {
         let _guards = [&draining, &closing, &cut].map(|token| token.clone().drop_guard());
         Ok(Self {
             settings: settings.clone(),
+            name: name.to_owned(),
+            components,
             api,
             commits,
             connections,
@@ -219,10 +230,40 @@ impl Frontend {
         router(Arc::clone(&self.api))
     }
 
-    /// Turns the messages of queues into records, by rules that say which queue belongs to which topic; `queues` reaches those
-    /// for dead letters.
-    pub fn ingest(&self, rules: IngestRules, queues: Arc<dyn Queues>) -> Ingest {
-        Ingest::new(Arc::clone(&self.api), rules, queues)
+    /// Turns the messages of queues into records, by rules that say which queue belongs to which topic.
+    pub fn ingest(&self, rules: IngestRules) -> Ingest {
+        Ingest::new(Arc::clone(&self.api), rules, Arc::clone(&self.components.queues))
+    }
+
+    /// Does maintenance jobs, whatever the roles say.
+    pub fn maintenance(&self) -> Maintenance {
+        Maintenance {
+            client: Arc::clone(&self.api.client),
+            object_store: Arc::clone(&self.components.object_store),
+            metrics: Arc::clone(&self.api.metrics),
+            name: format!("{} {:016x}", self.name, self.api.entropy.next_u64()),
+        }
+    }
+
+    /// What is polled.
+    pub(crate) fn polled(&self) -> Option<(&IngestRules, &Arc<dyn Queues>)> {
+        Some((self.settings.ingest.as_ref()?, &self.components.queues))
+    }
+
+    /// Maintains the log until the frontend drains, if that is its role.
+    fn maintain(&self) -> impl Future<Output = ()> + Send + 'static {
+        let worker = self.settings.roles.contains(&Role::Maintain).then(|| Worker {
+            maintenance: self.maintenance(),
+            entropy: Arc::clone(&self.api.entropy),
+            queue: self.settings.maintenance_queue.clone(),
+            queues: Arc::clone(&self.components.queues),
+        });
+        let stop = self.draining.clone();
+        async move {
+            if let Some(worker) = worker {
+                worker.run(stop).await;
+            }
+        }
     }
 
     /// Waits until no append is in progress and, where commits are watched only

@@ -16,6 +16,7 @@ mod frontend {
     mod groups;
     mod guarantees;
     mod ingest;
+    mod maintenance;
     mod polling;
     mod round_trips;
     mod streams;

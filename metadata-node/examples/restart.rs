@@ -118,6 +118,7 @@ async fn start(dir: &Path, store: &Arc<dyn ObjectStore>) -> Result<Running> {
         s3_path_style: false,
         heartbeat: Duration::from_millis(50),
         election: Duration::from_millis(200),
+        maintenance_queue: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = Components {

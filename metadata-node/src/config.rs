@@ -41,6 +41,10 @@ pub struct Settings {
     #[arg(long, env = "CARNAX_S3_PATH_STYLE")]
     pub s3_path_style: bool,
 
+    /// The URL of the SQS queue that wakes maintenance workers; without one they ask by themselves.
+    #[arg(long, env = "CARNAX_MAINTENANCE_QUEUE", value_name = "URL")]
+    pub maintenance_queue: Option<String>,
+
     /// How often a leader tells followers that it is there.
     #[arg(skip = Duration::from_millis(200))]
     pub heartbeat: Duration,

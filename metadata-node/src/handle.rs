@@ -5,6 +5,7 @@
 
 mod groups;
 mod guarantees;
+mod jobs;
 mod wakeups;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use carnax_core::metadata::{
     TrimPartition, TrimmedPartition, UnitOutcome,
 };
 use carnax_core::problem::Problem;
+use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{RaftNode, StateView};
 use carnax_metadata_state::{Command, Reply, answer};
 use carnax_platform::entropy::Entropy;
@@ -29,6 +31,7 @@ use crate::group_sessions::GroupSessions;
 use crate::membership;
 use crate::metrics::Metrics;
 use crate::rpc::DEADLINE;
+use crate::stamper::Stamper;
 
 /// The node, for whoever asks it something. Clones share it.
 #[derive(Debug, Clone)]
@@ -39,6 +42,7 @@ struct Parts {
     raft: RaftNode,
     entropy: Arc<dyn Entropy>,
     sessions: GroupSessions,
+    stamper: Stamper,
     metrics: Metrics,
     cluster: ClusterId,
     incarnation: Incarnation,
@@ -59,12 +63,12 @@ impl Handle {
     pub(crate) fn new(
         raft: RaftNode,
         entropy: Arc<dyn Entropy>,
-        sessions: GroupSessions,
+        (sessions, stamper): (GroupSessions, Stamper),
         cluster: ClusterId,
         incarnation: Incarnation,
     ) -> Self {
         let metrics = Metrics::new();
-        Self(Arc::new(Parts { raft, entropy, sessions, metrics, cluster, incarnation }))
+        Self(Arc::new(Parts { raft, entropy, sessions, stamper, metrics, cluster, incarnation }))
     }
 
     pub(crate) fn raft(&self) -> &RaftNode {
@@ -73,6 +77,11 @@ impl Handle {
 
     pub(crate) fn sessions(&self) -> &GroupSessions {
         &self.0.sessions
+    }
+
+    /// The log time of the next entry, while this node leads.
+    pub(crate) fn log_time(&self) -> Timestamp {
+        self.0.stamper.stamp().log_time.max(self.0.raft.state().state.log_time())
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

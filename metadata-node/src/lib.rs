@@ -5,7 +5,8 @@
 //!                ▲
 //!  duties ───────┤ (leader only: bootstrap, votes, expiry, clocks)
 //!  group sessions ┤ (leader only: which members were heard)
-//!  announce ─────┘ (leader only: queues that are told about commits)
+//!  announce ─────┤ (leader only: queues that are told about commits)
+//!  due jobs ─────┘ (leader only: workers that are told of maintenance)
 //! ```
 //!
 //! It owns bootstrap, identity, membership, time stamps, and the ports. It never sees a record, never touches a segment
@@ -16,6 +17,7 @@ mod announce;
 mod bootstrap;
 mod cluster;
 mod config;
+mod due_jobs;
 mod duties;
 mod group_sessions;
 mod handle;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// One node's metrics, in a registry of its own: several nodes may live in one process.
 #[derive(Debug, Clone)]
@@ -23,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) members_expelled: IntCounter,
     pub(crate) session_tick_age: IntGauge,
     pub(crate) wakeups: WakeupMetrics,
+    pub(crate) jobs: JobMetrics,
 }
 
 /// How queues are told about commits.
@@ -30,6 +33,14 @@ pub(crate) struct Metrics {
 pub(crate) struct WakeupMetrics {
     pub(crate) attempts: IntCounterVec,
     pub(crate) age: IntGauge,
+}
+
+/// How maintenance is getting on.
+#[derive(Debug, Clone)]
+pub(crate) struct JobMetrics {
+    pub(crate) announcements: IntCounterVec,
+    pub(crate) age: IntGaugeVec,
+    pub(crate) due: IntGaugeVec,
 }
 
 /// How much there is of what the state keeps.
@@ -108,6 +119,7 @@ impl Metrics {
                 "Since a quorum last confirmed the clock of group sessions; 0 where there are none.",
             ),
             wakeups: WakeupMetrics::new(&gauge, &counters),
+            jobs: JobMetrics::new(&registry, &counters),
             refused: counters(
                 "carnax_metadata_refused_total",
                 "Calls answered with a problem, by its code.",
@@ -137,6 +149,34 @@ impl WakeupMetrics {
             age: gauge(
                 "carnax_metadata_wakeup_age_seconds",
                 "How long the wake-up at work for longest has been at it; 0 if all queues know everything.",
+            ),
+        }
+    }
+}
+
+impl JobMetrics {
+    fn new(
+        registry: &Registry,
+        counters: &impl Fn(&'static str, &'static str, &'static str) -> IntCounterVec,
+    ) -> Self {
+        let gauges = |name, help| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), &["job"]).expect("metric names are valid");
+            registry.register(Box::new(gauges.clone())).expect("metric names are unique");
+            gauges
+        };
+        Self {
+            announcements: counters(
+                "carnax_metadata_job_announcements_total",
+                "Attempts of this leader to wake maintenance workers through a queue, sent or failed.",
+                "result",
+            ),
+            age: gauges(
+                "carnax_metadata_job_age_seconds",
+                "Since a maintenance job was last finished; -1 if it never was. Seen while leading.",
+            ),
+            due: gauges(
+                "carnax_metadata_job_due_seconds",
+                "How long a maintenance job has been due; 0 if it is not. Seen while leading.",
             ),
         }
     }

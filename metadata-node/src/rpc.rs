@@ -5,9 +5,10 @@ use std::time::Duration;
 use carnax_core::metadata::{
     AddNode, AlterSettings, AlterTopic, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
-    DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup, LeaveGroup,
-    ListGroups, ListTopics, ListWakeups, OpenSession, PlanFetch, PutWakeup, RaiseProducerEpoch, RemoveNode,
-    SetFencingToken, TransferLeadership, TrimPartition, WatchCommits,
+    DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindOrphans,
+    Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, ListWakeups, OpenSession, PlanFetch, PutWakeup,
+    RaiseProducerEpoch, RemoveNode, ReportJob, SetFencingToken, TakeJob, TransferLeadership, TrimPartition,
+    WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
@@ -26,6 +27,7 @@ pub(crate) fn router(handle: &Handle, shutdown: &CancellationToken) -> Router {
     let router = guarantees(router, handle);
     let router = groups(router, handle);
     let router = wakeups(router, handle);
+    let router = jobs(router, handle);
     membership(router, handle)
 }
 
@@ -86,6 +88,13 @@ fn wakeups(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, PutWakeup, put_wakeup);
     let router = unary!(router, handle, DeleteWakeup, delete_wakeup);
     unary!(router, handle, ListWakeups, list_wakeups)
+}
+
+fn jobs(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, TakeJob, take_job);
+    let router = unary!(router, handle, ReportJob, report_job);
+    let router = unary!(router, handle, FindOrphans, find_orphans);
+    unary!(router, handle, DescribeMaintenance, describe_maintenance)
 }
 
 fn membership(router: Router, handle: &Handle) -> Router {

@@ -21,7 +21,7 @@ use crate::group_sessions::{self, GroupSessions};
 use crate::handle::Handle;
 use crate::identity::{Disk, Identity, IdentityError};
 use crate::stamper::Stamper;
-use crate::{announce, http, join};
+use crate::{announce, due_jobs, http, join};
 
 /// How long answers in progress may take when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -140,6 +140,7 @@ pub async fn run(
 struct Node {
     duties: Duties,
     queues: Arc<dyn Queues>,
+    maintenance_queue: Option<String>,
 }
 
 /// Gets an identity, opens Raft under it, and begins the cluster if that is this node's part.
@@ -162,11 +163,16 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     tracing::info!(node = %identity.node, cluster = %identity.cluster, address = advertised, "node runs");
     let entropy = Arc::clone(&components.entropy);
     let sessions = GroupSessions::new(Arc::clone(&components.clock));
-    let handle = Handle::new(raft, entropy, sessions, identity.cluster, identity.incarnation);
+    let clocks = (sessions, stamper.clone());
+    let handle = Handle::new(raft, entropy, clocks, identity.cluster, identity.incarnation);
     let clock = Arc::clone(&components.clock);
     let (bootstrap, advertised) = (identity.bootstrap, advertised.to_owned());
-    let queues = Arc::clone(&components.queues);
-    Ok(Node { queues, duties: Duties { handle, stamper, clock, bootstrap, disk, advertised } })
+    let (queues, maintenance_queue) = (Arc::clone(&components.queues), settings.maintenance_queue.clone());
+    Ok(Node {
+        queues,
+        maintenance_queue,
+        duties: Duties { handle, stamper, clock, bootstrap, disk, advertised },
+    })
 }
 
 /// A node of a cluster that was restored elsewhere must not go on; a bucket that does not answer stops nobody.
@@ -210,6 +216,12 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(node.duties.run(stop.clone()));
     tasks.spawn(group_sessions::watch(handle.clone(), stop.clone()));
+    tasks.spawn(due_jobs::run(
+        handle.clone(),
+        Arc::clone(&node.queues),
+        node.maintenance_queue,
+        stop.clone(),
+    ));
     tasks.spawn(announce::run(handle.clone(), node.queues, stop.clone()));
     let router = crate::rpc::router(&handle, &stop).merge(raft.router());
     let stopped = stop.clone();

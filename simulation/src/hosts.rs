@@ -47,6 +47,7 @@ impl NodeHost {
             s3_path_style: false,
             heartbeat: Duration::from_millis(200),
             election: Duration::from_millis(1_000),
+            maintenance_queue: None,
             snapshot_log_bytes: self.snapshot_log_bytes,
         };
         let components = carnax_metadata_node::Components {
@@ -89,12 +90,14 @@ impl FrontendHost {
         let mut settings = carnax_frontend::Settings::new(node_addresses(), unused_url()?);
         settings.listen = format!("{}:8080", self.name);
         settings.append.linger = self.linger;
+        settings.roles = vec![carnax_frontend::Role::Serve];
         settings.deliberate_bugs = self.bug.map_or_else(DeliberateBugs::default, DeliberateBugs::only);
         let components = carnax_frontend::Components {
             clock: Arc::new(SimulatedClock::default()),
             entropy: self.entropy as Arc<dyn Entropy>,
             network: Arc::new(SimulatedNetwork),
             object_store: Arc::new(RemoteStore::new()?),
+            queues: Arc::new(SqsQueues::default()),
         };
         Ok(carnax_frontend::run(settings, components, |_| (), std::future::pending()).await?)
     }

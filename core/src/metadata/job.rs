@@ -17,6 +17,24 @@ pub enum JobKind {
     CollectOrphans,
 }
 
+impl JobKind {
+    /// Its name in messages, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CollectOrphans => "collect_orphans",
+        }
+    }
+}
+
+/// The body of the message that wakes workers. JSON; fields are only ever added. It only says that asking is worth it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobAnnouncement {
+    /// What is due.
+    pub job: JobKind,
+    /// Since when, in milliseconds since 1970.
+    pub due_since: Timestamp,
+}
+
 /// Asks for a job that is due. Idempotent: a worker that asks again gets the job that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakeJob {

@@ -89,11 +89,6 @@ impl Environment {
         }
     }
 
-    /// Reaches queues.
-    pub(crate) fn queues(&self) -> Arc<dyn Queues> {
-        Arc::clone(&self.queues)
-    }
-
     async fn make(&self) -> anyhow::Result<Frontend> {
         let settings = &self.arguments.frontend;
         let store = ObjectStoreSettings { s3_path_style: settings.s3_path_style };
@@ -102,6 +97,7 @@ impl Environment {
             entropy: Arc::new(SystemEntropy),
             network: Arc::new(TcpNetwork),
             object_store: carnax_object_store::open(&settings.object_store, &store).await?,
+            queues: Arc::clone(&self.queues),
         };
         let name = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_else(|_| "lambda".to_owned());
         Ok(Frontend::new(settings, components, &name)?)

@@ -83,7 +83,7 @@ async fn apply(
     end: Instant,
 ) -> anyhow::Result<Vec<FailedMessage>> {
     let frontend = environment.frontend().await?;
-    let ingest = frontend.ingest(rules.clone(), environment.queues());
+    let ingest = frontend.ingest(rules.clone());
     let failed = ingest.take(messages).await;
     environment.settle(&frontend, end).await;
     Ok(failed)

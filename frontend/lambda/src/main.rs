@@ -1,9 +1,10 @@
 //! The frontend as an AWS Lambda function: behind a function URL, an API Gateway (HTTP or REST) or a load balancer, or behind
-//! SQS queues.
+//! SQS queues; or its maintenance.
 //!
 //! ```text
 //!  event ──▶ environment: a frontend that is fresh ──▶ http: the router of the process   ──▶ quiet: nothing goes on ──▶ answer
-//!                                                 └▶ sqs-ingest: messages become records
+//!                                                 ├▶ sqs-ingest: messages become records
+//!                                                 └▶ maintenance: jobs that are due
 //! ```
 //!
 //! Invariants: requests are answered by the very router that the process serves. Nothing is asked of anybody before the first
@@ -14,6 +15,7 @@
 mod answer;
 mod environment;
 mod ingest;
+mod maintenance;
 mod settings;
 
 use std::sync::Arc;
@@ -61,6 +63,13 @@ async fn main() -> Result<(), Error> {
             let handle = move |event: LambdaEvent<ingest::Batch>| {
                 let (environment, rules) = (Arc::clone(&environment), Arc::clone(&rules));
                 async move { Ok::<_, Error>(ingest::take(&environment, &rules, event).await) }
+            };
+            lambda_runtime::run(service_fn(handle)).await
+        }
+        (Role::Maintenance, _) => {
+            let handle = move |event: LambdaEvent<serde_json::Value>| {
+                let environment = Arc::clone(&environment);
+                async move { maintenance::work(&environment, event.context.deadline).await }
             };
             lambda_runtime::run(service_fn(handle)).await
         }

@@ -13,6 +13,8 @@ pub(crate) enum Role {
     Http,
     /// Turns the messages of SQS queues into records.
     SqsIngest,
+    /// Does maintenance jobs, woken by a queue or a schedule.
+    Maintenance,
 }
 
 /// How answers travel.

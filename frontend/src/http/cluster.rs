@@ -11,8 +11,8 @@ use carnax_core::http::{
 };
 use carnax_core::id::NodeId;
 use carnax_core::metadata::{
-    AddNode, AlterSettings, ClusterSettings, DescribeCluster, DescribeSettings, MembershipChanged,
-    RemoveNode, SettingsDescription, TransferLeadership,
+    AddNode, AlterSettings, ClusterSettings, DescribeCluster, DescribeMaintenance, DescribeSettings,
+    MaintenanceDescription, MembershipChanged, RemoveNode, SettingsDescription, TransferLeadership,
 };
 use carnax_core::problem::Problem;
 use carnax_core::topic::ConfigEntries;
@@ -78,6 +78,17 @@ pub(super) async fn transfer_leadership(
     let TransferLeadershipRequest { to } = api.document(body, &headers).await?;
     let command = TransferLeadership { to };
     Ok(Json(api.client.command(command).await.map_err(CommandError::into_problem)?))
+}
+
+/// How maintenance is getting on: what is due, who is at it, when it was last finished.
+#[utoipa::path(
+    get, path = "/v1/cluster/maintenance", tag = "cluster",
+    responses((status = 200, body = MaintenanceDescription), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn maintenance(
+    State(api): State<Arc<Api>>,
+) -> Result<Json<MaintenanceDescription>, Failure> {
+    Ok(Json(api.client.query(DescribeMaintenance {}).await?))
 }
 
 /// The settings of the cluster, defaults included.

@@ -14,15 +14,18 @@
 //! silent queue sees receives and nothing else.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_queue::{
-    BATCH_ENTRIES_MAX, MessageQueue, QueueError, RECEIVE_WAIT_MAX, Receipt, Receive, ReceivedMessage,
+    BATCH_ENTRIES_MAX, MessageQueue, QueueError, Queues, RECEIVE_WAIT_MAX, Receipt, Receive, ReceivedMessage,
 };
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Ingest, IngestMessage};
+use crate::run::Frontend;
 
 /// The first pause after a failure of the queue; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -166,5 +169,82 @@ fn report(arn: &str, so: &str, result: Result<Vec<Result<(), QueueError>>, Queue
     let error = result.map_or_else(Some, |entries| entries.into_iter().find_map(Result::err));
     if let Some(error) = error {
         tracing::warn!(queue = arn, %error, "the queue did not take an answer: {so}");
+    }
+}
+
+/// The pollers of a process, one a queue.
+pub(crate) struct Pollers {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Pollers {
+    pub(crate) fn start(frontend: &Frontend) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        if let Some((rules, queues)) = frontend.polled() {
+            let ingest = Arc::new(frontend.ingest(rules.clone()));
+            for arn in rules.queues() {
+                let (ingest, queues, stop) = (Arc::clone(&ingest), Arc::clone(queues), stop.clone());
+                let arn = arn.to_owned();
+                tasks.spawn(async move { poll_one(&ingest, &*queues, &arn, &stop).await });
+            }
+        }
+        Self { tasks, stop }
+    }
+
+    /// Takes nothing new, and waits until the batches in hand are done. What is cut off then comes again.
+    pub(crate) async fn finish(self, limit: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                batches = self.tasks.len(),
+                "messages are in flight after the drain time: they come again"
+            );
+        }
+    }
+}
+
+async fn poll_one(ingest: &Ingest, queues: &dyn Queues, arn: &str, stop: &CancellationToken) {
+    let url = match url_of(arn) {
+        Ok(url) => url,
+        Err(error) => return tracing::error!(queue = arn, error, "a queue is not polled"),
+    };
+    let opened = tokio::select! {
+        () = stop.cancelled() => return,
+        opened = queues.open(&url) => opened,
+    };
+    match opened {
+        Ok(queue) => {
+            tracing::info!(queue = arn, url, "a queue is polled");
+            ingest.poll(arn, &*queue, PollTimes::default(), stop).await;
+        }
+        Err(error) => tracing::error!(queue = arn, %error, "a queue is not polled"),
+    }
+}
+
+/// Where a queue is found, by its ARN (`arn:PARTITION:sqs:REGION:ACCOUNT:NAME`).
+fn url_of(arn: &str) -> Result<String, &'static str> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    let ["arn", partition, "sqs", region, account, name] = parts[..] else {
+        return Err("this is no ARN of an SQS queue");
+    };
+    let suffix = if partition == "aws-cn" { ".cn" } else { "" };
+    Ok(format!("https://sqs.{region}.amazonaws.com{suffix}/{account}/{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_found_by_its_arn() {
+        let found = url_of("arn:aws:sqs:eu-west-1:123456789012:orders.fifo");
+        assert_eq!(found, Ok("https://sqs.eu-west-1.amazonaws.com/123456789012/orders.fifo".to_owned()));
+        let found = url_of("arn:aws-cn:sqs:cn-north-1:1:a");
+        assert_eq!(found, Ok("https://sqs.cn-north-1.amazonaws.com.cn/1/a".to_owned()));
+        for wrong in ["", "orders", "arn:aws:sns:eu-west-1:1:a", "arn:aws:sqs:eu-west-1:1:a:b"] {
+            assert!(url_of(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -71,6 +71,13 @@ struct Written {
     dead_letters: Option<String>,
 }
 
+impl IngestRules {
+    /// The ARNs of the queues.
+    pub fn queues(&self) -> impl Iterator<Item = &str> {
+        self.by_queue.keys().map(String::as_str)
+    }
+}
+
 impl FromStr for IngestRules {
     type Err = InvalidRules;
 

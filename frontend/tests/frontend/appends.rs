@@ -12,6 +12,7 @@ use carnax_object_store::{Failure, Fault, MemoryStore, Verb};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
+use carnax_queue::MemoryQueues;
 use http::StatusCode;
 
 use super::fake_metadata::CommitFault;
@@ -281,6 +282,7 @@ async fn a_frontend_that_could_never_take_its_largest_request_does_not_start() {
         entropy: Arc::new(SystemEntropy),
         network: Arc::new(TcpNetwork),
         object_store: Arc::new(MemoryStore::new()),
+        queues: Arc::new(MemoryQueues::default()),
     };
     let started = run(settings, components, |_| panic!("it listens"), std::future::pending()).await;
     assert!(matches!(started, Err(RunError::AppendMemory { least: 33_554_432, .. })), "{started:?}");

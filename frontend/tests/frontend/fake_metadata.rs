@@ -11,9 +11,10 @@ use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, Se
 use carnax_core::metadata::{
     AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
-    DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, Heartbeat, JoinGroup, LeaveGroup,
-    ListGroups, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanFetch, PutWakeup,
-    RaiseProducerEpoch, SetFencingToken, SettingsDescription, TrimPartition, WatchCommits,
+    DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindOrphans,
+    Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, ListWakeups, MemberAssignment, OpenSession,
+    PlanFetch, PutWakeup, RaiseProducerEpoch, ReportJob, SetFencingToken, SettingsDescription, TakeJob,
+    TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -274,6 +275,13 @@ macro_rules! query {
     }};
 }
 
+fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
+    let router = command!(router, inner, TakeJob, JobTaken, |_, request| Command::TakeJob(request));
+    let router = command!(router, inner, ReportJob, JobReported, |_, request| Command::ReportJob(request));
+    let router = query!(router, inner, FindOrphans, answer::find_orphans);
+    query!(router, inner, DescribeMaintenance, |state, _: &_| Ok(answer::describe_maintenance(state)))
+}
+
 fn router(inner: &Arc<Inner>) -> Router {
     let router = Router::new();
     let router =
@@ -299,6 +307,7 @@ fn router(inner: &Arc<Inner>) -> Router {
     let router =
         command!(router, inner, DeleteWakeup, WakeupDeleted, |_, request| { Command::DeleteWakeup(request) });
     let router = query!(router, inner, ListWakeups, answer::list_wakeups);
+    let router = jobs(router, inner);
     let router = query!(router, inner, DescribeProducer, answer::describe_producer);
     let router = query!(router, inner, DescribeFencingToken, answer::describe_fencing_token);
     let router = query!(router, inner, DescribeTopic, answer::describe_topic);

@@ -41,20 +41,20 @@ fn taker(metadata: &FakeMetadata, store: &Arc<FaultStore<MemoryStore>>) -> Taker
     settings.calls.try_timeout = Duration::from_millis(200);
     settings.calls.deadline = Duration::from_secs(1);
     settings.append.commit_deadline = Duration::from_secs(1);
+    let dead = Arc::new(MemoryQueue::new("dead.fifo", Arc::new(SystemClock::new())).unwrap());
     let components = Components {
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
         network: Arc::new(TcpNetwork),
         object_store: Arc::clone(store) as Arc<_>,
+        queues: Arc::new(MemoryQueues::default().with(DEAD, Arc::clone(&dead))),
     };
     let frontend = carnax_frontend::Frontend::new(&settings, components, "ingest").unwrap();
     let rules = format!(
         r#"[{{"queue": "{FIFO}", "topic": "t"}}, {{"queue": "{STANDARD}", "topic": "s", "key": "json:/carrier"}},
             {{"queue": "{WATCHED}", "topic": "t", "dead_letters": "{DEAD}"}}]"#
     );
-    let dead = Arc::new(MemoryQueue::new("dead.fifo", Arc::new(SystemClock::new())).unwrap());
-    let queues = Arc::new(MemoryQueues::default().with(DEAD, Arc::clone(&dead)));
-    Taker { ingest: frontend.ingest(rules.parse().unwrap(), queues), dead, _frontend: frontend }
+    Taker { ingest: frontend.ingest(rules.parse().unwrap()), dead, _frontend: frontend }
 }
 
 pub async fn with_topics(partitions: u32) -> (Frontend, Taker) {

@@ -7,17 +7,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use carnax_frontend::ingest::PollTimes;
+use carnax_object_store::{FaultStore, MemoryStore};
 use carnax_platform::clock::SystemClock;
 use carnax_queue::{
-    Call, Failure, MemoryQueue, MessageQueue, OutgoingMessage, QueueError, QueueFuture, Receipt, Receive,
-    ReceivedMessage, Sent,
+    Call, Failure, MemoryQueue, MessageQueue, OutgoingMessage, QueueError, QueueFuture, Queues, Receipt,
+    Receive, ReceivedMessage, Sent,
 };
 use futures::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::fake_metadata::FakeMetadata;
 use super::ingest::{FIFO, Taker, with_topics};
-use super::support::Frontend;
+use super::support::{Frontend, start_with_queues};
 
 const GROUPS: [&str; 3] = ["AA", "UA", "DL"];
 const TIMES: PollTimes = PollTimes {
@@ -154,6 +156,7 @@ async fn messages_stay_in_the_queue_and_are_kept_from_others_while_the_core_take
     send(&queue, 0..9).await;
     let (task, stop) = poll(&taker, &queue);
     until("the messages are extended", || queue.extends.load(Ordering::SeqCst) > 0).await;
+    until("they were given back and come again", || queue.receives.load(Ordering::SeqCst) > 2).await;
     assert_eq!(queue.deletes.load(Ordering::SeqCst), 0);
     frontend.metadata.lose_quorum(false);
     until("the queue is empty", || is_empty(&queue)).await;
@@ -172,4 +175,37 @@ async fn a_silent_queue_sees_receives_and_nothing_else_and_a_poller_ends_while_i
     task.await.unwrap();
     let others = queue.deletes.load(Ordering::SeqCst) + queue.extends.load(Ordering::SeqCst);
     assert_eq!(others, 0);
+}
+
+/// One queue under the URL that belongs to its ARN.
+#[derive(Debug)]
+struct OneQueue(Arc<Watched>);
+
+impl Queues for OneQueue {
+    fn open<'a>(&'a self, url: &'a str) -> QueueFuture<'a, Arc<dyn MessageQueue>> {
+        assert_eq!(url, "https://sqs.eu-west-1.amazonaws.com/1/flights.fifo");
+        let queue = Arc::clone(&self.0) as Arc<dyn MessageQueue>;
+        std::future::ready(Ok(queue)).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_process_with_rules_polls_its_queues_until_it_stops() {
+    let queue = watched(0);
+    send(&queue, 0..30).await;
+    let store = Arc::new(FaultStore::new(MemoryStore::new()));
+    let queues = OneQueue(Arc::clone(&queue));
+    let frontend = start_with_queues(FakeMetadata::start().await, store, queues, |settings| {
+        let rules = r#"[{"queue": "arn:aws:sqs:eu-west-1:1:flights.fifo", "topic": "t"}]"#;
+        settings.ingest = Some(rules.parse().unwrap());
+    })
+    .await;
+    frontend.create("t", 2).await;
+    until("the queue is empty", || is_empty(&queue)).await;
+    assert_eq!(values(&frontend).await, expected(30));
+    frontend.stop().await;
+    let receives = queue.receives.load(Ordering::SeqCst);
+    send(&queue, 30..31).await;
+    assert!(!is_empty(&queue));
+    assert_eq!(queue.receives.load(Ordering::SeqCst), receives, "nobody polls any more");
 }

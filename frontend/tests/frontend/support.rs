@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use carnax_core::record::{BatchBuilder, Compression, NewRecord};
 use carnax_core::time::Timestamp;
-use carnax_frontend::{Components, Settings, run};
+use carnax_frontend::{Components, Role, Settings, run};
 use carnax_object_store::{FaultStore, MemoryStore};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
+use carnax_queue::{MemoryQueues, Queues};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -55,8 +56,18 @@ pub async fn start_over(
     store: Arc<FaultStore<MemoryStore>>,
     change: impl FnOnce(&mut Settings),
 ) -> Frontend {
+    start_with_queues(metadata, store, MemoryQueues::default(), change).await
+}
+
+pub async fn start_with_queues(
+    metadata: FakeMetadata,
+    store: Arc<FaultStore<MemoryStore>>,
+    queues: impl Queues + 'static,
+    change: impl FnOnce(&mut Settings),
+) -> Frontend {
     let mut settings = Settings::new(vec![metadata.address.clone()], "memory://test".parse().unwrap());
     "127.0.0.1:0".clone_into(&mut settings.listen);
+    settings.roles = vec![Role::Serve];
     settings.append.linger = Duration::from_millis(2);
     settings.calls.try_timeout = Duration::from_millis(200);
     change(&mut settings);
@@ -65,6 +76,7 @@ pub async fn start_over(
         entropy: Arc::new(SystemEntropy),
         network: Arc::new(TcpNetwork),
         object_store: Arc::clone(&store) as Arc<_>,
+        queues: Arc::new(queues),
     };
     let (listening, address) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();

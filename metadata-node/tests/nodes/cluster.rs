@@ -25,6 +25,9 @@ use crate::queues::TestQueues;
 /// How long the cluster may take for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where workers are told of jobs.
+pub(crate) const MAINTENANCE_QUEUE: &str = "http://queues.invalid/1/maintenance";
+
 pub(crate) struct TestCluster {
     pub(crate) nodes: Vec<TestNode>,
     addresses: Vec<String>,
@@ -111,6 +114,7 @@ impl TestCluster {
             s3_path_style: false,
             heartbeat: Duration::from_millis(100),
             election: Duration::from_millis(500),
+            maintenance_queue: Some(MAINTENANCE_QUEUE.to_owned()),
             snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
         };
         let components = Components {

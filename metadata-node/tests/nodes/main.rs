@@ -8,6 +8,7 @@
 mod cluster;
 mod groups;
 mod guarantees;
+mod jobs;
 mod queues;
 mod stories;
 mod wakeups;

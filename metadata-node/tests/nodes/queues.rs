@@ -49,12 +49,17 @@ impl Queues for TestQueues {
 impl TestQueue {
     /// Waits for the next event and takes it off.
     pub(crate) async fn next(&self) -> CommitEvent {
+        serde_json::from_str(&self.next_body().await).unwrap()
+    }
+
+    /// Waits for the next message and takes it off.
+    pub(crate) async fn next_body(&self) -> String {
         let wait = Duration::from_secs(20);
         let request = Receive { messages_max: 1, wait, visibility: Duration::from_secs(600) };
         let received = self.queue.receive(request).await.unwrap();
         let message = received.first().expect("an event comes in time");
         self.queue.delete(std::slice::from_ref(&message.receipt)).await.unwrap();
-        serde_json::from_str(&message.body).unwrap()
+        message.body.clone()
     }
 
     /// Messages that wait.

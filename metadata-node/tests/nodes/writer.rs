@@ -17,6 +17,7 @@ pub(crate) struct Writer {
     number: CommitNumber,
     pub(crate) topic: TopicId,
     segments: u128,
+    last: Option<SegmentId>,
 }
 
 impl Writer {
@@ -24,7 +25,7 @@ impl Writer {
         let create = CreateTopic { name: topic.parse().unwrap(), partitions: 1, config: Default::default() };
         let topic = cluster.call(create).await.unwrap().topic_id;
         let session = cluster.call(OpenSession { frontend: "test".to_owned() }).await.unwrap();
-        Self { session, number: CommitNumber::FIRST, topic, segments: 0 }
+        Self { session, number: CommitNumber::FIRST, topic, segments: 0, last: None }
     }
 
     pub(crate) fn next_commit(&mut self) -> CommitSegments {
@@ -35,6 +36,7 @@ impl Writer {
     fn next_commit_of(&mut self, unit: UnitCommit) -> CommitSegments {
         self.segments += 1;
         let segment = SegmentId::from_parts(self.session.log_time, self.segments);
+        self.last = Some(segment);
         let slice = UnitSlice {
             topic: self.topic,
             partition: PartitionIndex(0),
@@ -46,6 +48,10 @@ impl Writer {
         let segments = vec![SegmentCommit { segment, size: 200, units: vec![unit] }];
         let (incarnation, session, number) = (self.session.incarnation, self.session.session, self.number);
         CommitSegments { incarnation, session, number, segments }
+    }
+
+    pub(crate) fn last_segment(&self) -> SegmentId {
+        self.last.unwrap()
     }
 
     /// Commits ten records, repeating the same number until the outcome is known.

@@ -37,6 +37,7 @@ pub async fn start() -> Core {
         s3_path_style: false,
         heartbeat: Duration::from_millis(50),
         election: Duration::from_millis(200),
+        maintenance_queue: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = Components {

@@ -1,0 +1,124 @@
+//! Maintenance: takes jobs that are due from the metadata core, and does them in the object store.
+//!
+//! ```text
+//!  take a job ─▶ list objects ─▶ ask the metadata core which are orphans ─▶ delete those ─▶ report ─▶ … ─▶ finished
+//! ```
+//!
+//! Invariants: nothing is deleted that the metadata core did not name. It names only what is, and stays, no part of the log,
+//! so that two workers at the same job, or one that stood still for hours, do no harm. A worker that dies leaves its job to
+//! the next one, which goes on from the last report. Where nothing is due, the object store is left alone.
+
+mod orphans;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carnax_core::metadata::{AfterReport, JobLease, JobTask, ReportJob, TakeJob};
+use carnax_core::problem::Problem;
+use carnax_object_store::{ObjectStore, ObjectStoreError};
+
+use crate::metadata_client::{CommandError, MetadataClient};
+use crate::metrics::Metrics;
+
+pub(crate) use worker::Worker;
+
+/// Does maintenance jobs.
+pub struct Maintenance {
+    pub(crate) client: Arc<MetadataClient>,
+    pub(crate) object_store: Arc<dyn ObjectStore>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Who does it, as the metadata core shows it; another text for each process.
+    pub(crate) name: String,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Jobs that were finished.
+    pub finished: u64,
+    /// Objects that were looked at.
+    pub seen: u64,
+    /// Orphans that were deleted.
+    pub deleted: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// After what time asking again may bring a job; zero if there was not enough time for all that is due.
+    pub ask_again: Duration,
+}
+
+/// Why a job was laid down. What was done stays done, and another try goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum MaintenanceError {
+    /// The metadata core could not answer, or gave the job to another worker.
+    #[error("the metadata core did not go along: {0}")]
+    Metadata(Problem),
+    /// The object store fails.
+    #[error("the object store fails")]
+    ObjectStore(#[from] ObjectStoreError),
+}
+
+impl From<Problem> for MaintenanceError {
+    fn from(problem: Problem) -> Self {
+        Self::Metadata(problem)
+    }
+}
+
+impl fmt::Debug for Maintenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maintenance").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Maintenance {
+    /// Does what is due, until nothing is or `enough` says so: it is asked between two requests to the object store.
+    ///
+    /// Dropping the future leaves the job to whoever asks for it when the lease has run out.
+    ///
+    /// # Errors
+    /// See [`MaintenanceError`]; the job is laid down.
+    pub async fn work(&self, enough: &(dyn Fn() -> bool + Send + Sync)) -> Result<Work, MaintenanceError> {
+        let mut work = Work::default();
+        while !enough() {
+            let taken = self.client.repeat(TakeJob { worker: self.name.clone() }).await;
+            let taken = taken.map_err(CommandError::into_problem)?;
+            let Some(job) = taken.job else {
+                work.ask_again = Duration::from_millis(taken.ask_again_ms);
+                return Ok(work);
+            };
+            tracing::info!(job = job.task.kind().as_str(), lease = %job.lease, "a maintenance job is taken");
+            let done = self.do_job(&job, enough, &mut work).await;
+            if let Err(error) = &done {
+                self.metrics.maintenance.failures.inc();
+                tracing::warn!(%error, job = job.task.kind().as_str(), "a maintenance job is laid down");
+            }
+            done?;
+        }
+        Ok(work)
+    }
+
+    async fn do_job(
+        &self,
+        job: &JobLease,
+        enough: &(dyn Fn() -> bool + Send + Sync),
+        work: &mut Work,
+    ) -> Result<(), MaintenanceError> {
+        match job.task {
+            JobTask::CollectOrphans { from, until, folders_done } => {
+                let mut pass = orphans::Pass::new(self, job, (from, until), work);
+                pass.run(folders_done, enough).await
+            }
+        }
+    }
+
+    async fn report(&self, job: &JobLease, folders_done: u32, next: AfterReport) -> Result<(), Problem> {
+        let report = ReportJob { kind: job.task.kind(), lease: job.lease, folders_done, next };
+        match self.client.repeat(report).await {
+            Ok(_) => Ok(()),
+            // The try without an answer laid the job down or ended it, or somebody else has it: there is nothing to do.
+            Err(CommandError::RefusedRepeat(_)) if next != AfterReport::GoOn => Ok(()),
+            Err(error) => Err(error.into_problem()),
+        }
+    }
+}
