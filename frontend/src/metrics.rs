@@ -1,7 +1,8 @@
 //! What a frontend measures. All names stand here.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// From half a millisecond to half a minute.
@@ -30,6 +31,14 @@ pub(crate) struct Metrics {
     pub(crate) problems: IntCounterVec,
     pub(crate) sessions_abandoned: IntCounter,
     pub(crate) maintenance: MaintenanceMetrics,
+    pub(crate) polling: PollingMetrics,
+}
+
+/// How queues are polled.
+#[derive(Debug)]
+pub(crate) struct PollingMetrics {
+    pub(crate) messages: IntCounterVec,
+    pub(crate) received: IntGaugeVec,
 }
 
 /// What maintenance did here.
@@ -107,6 +116,7 @@ impl Metrics {
                 "Sessions given up since the outcome of a commit stayed unknown",
             ),
             maintenance: MaintenanceMetrics::new(&counter),
+            polling: PollingMetrics::new(&registry),
             registry,
         }
     }
@@ -118,6 +128,23 @@ impl Metrics {
             tracing::warn!(%error, "metrics cannot be rendered");
         }
         String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl PollingMetrics {
+    fn new(registry: &Registry) -> Self {
+        let messages = Opts::new(
+            "carnax_frontend_polled_messages_total",
+            "Messages of polled queues, done (committed, known already or put aside) or given back",
+        );
+        let received = Opts::new(
+            "carnax_frontend_poll_success_timestamp_seconds",
+            "When a queue last answered a poll, in seconds since 1970",
+        );
+        Self {
+            messages: register(registry, IntCounterVec::new(messages, &["queue", "result"])),
+            received: register(registry, IntGaugeVec::new(received, &["queue"])),
+        }
     }
 }
 

@@ -78,6 +78,8 @@ impl Ingest {
             };
             let went_well = match received {
                 Ok(messages) => {
+                    let now = self.api.clock.wall().millis() / 1_000;
+                    self.api.metrics.polling.received.with_label_values(&[arn]).set(now);
                     if std::mem::take(&mut refused) {
                         tracing::info!(queue = arn, "messages are received again");
                     }
@@ -147,6 +149,9 @@ impl Ingest {
         let failed: BTreeSet<String> = failed.into_iter().map(|failed| failed.id).collect();
         let (back, done): (Vec<_>, Vec<_>) = ids.into_iter().partition(|(id, _)| failed.contains(id));
         let all_done = back.is_empty();
+        let counters = &self.api.metrics.polling.messages;
+        counters.with_label_values(&[arn, "done"]).inc_by(done.len() as u64);
+        counters.with_label_values(&[arn, "given_back"]).inc_by(back.len() as u64);
         let done: Vec<Receipt> = done.into_iter().map(|(_, receipt)| receipt).collect();
         if !done.is_empty() {
             report(arn, "messages that are done come again", queue.delete(&done).await);
