@@ -49,6 +49,8 @@ pub struct Plan {
     pub frontends: usize,
     /// URL of the SQS server that the metadata nodes tell of commits, if it is not that of the bucket.
     pub sqs_endpoint: Option<String>,
+    /// URL of the queue that is told of maintenance, for workers elsewhere; without one the frontends maintain the log.
+    pub maintenance_queue: Option<String>,
 }
 
 /// A metadata node and its disk.
@@ -218,7 +220,11 @@ impl ProcessCluster {
             ("CARNAX_LOG", "info"),
             ("NO_COLOR", "1"),
         ];
-        let environment = environment.into_iter().chain(sqs);
+        let queue = self.plan.maintenance_queue.as_deref();
+        let maintained_elsewhere =
+            queue.map(|url| [("CARNAX_MAINTENANCE_QUEUE", url), ("CARNAX_ROLES", "serve")]);
+        let environment =
+            environment.into_iter().chain(sqs).chain(maintained_elsewhere.into_iter().flatten());
         environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 

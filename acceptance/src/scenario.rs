@@ -143,7 +143,8 @@ impl Sizes {
         sqs_endpoint: Option<String>,
     ) -> Result<ProcessCluster> {
         let binaries = self.binaries.clone();
-        let plan = Plan { bucket: None, binaries, linger, frontends: 2, sqs_endpoint };
+        let plan =
+            Plan { bucket: None, binaries, linger, frontends: 2, sqs_endpoint, maintenance_queue: None };
         let cluster = ProcessCluster::start(&plan).await.context("cannot start a cluster")?;
         let client = cluster.client(&[0, 1])?;
         client.admin().create_topic(TOPIC, PARTITIONS, &[]).await.context("cannot create the topic")?;

@@ -101,6 +101,14 @@ impl LocalStack {
         Ok(keys.map(|(key, _)| key.to_owned()).collect())
     }
 
+    /// Makes an empty object.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub async fn make_object(&self, bucket: &str, key: &str) -> Result<()> {
+        self.call(http::Method::PUT, &format!("/{bucket}/{key}")).await.map(drop)
+    }
+
     /// The names of all buckets.
     ///
     /// # Errors

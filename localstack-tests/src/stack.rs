@@ -43,18 +43,19 @@ impl Stack {
         let binaries = tokio::task::spawn_blocking(Binaries::of_this_build).await??;
         let localstack = LocalStack::find_or_start(&name).await?;
         let (endpoint, destroy) = (localstack.endpoint().to_owned(), localstack.was_found());
-        let (made, object_store) = blocking(move || {
+        let (made, outputs) = blocking(move || {
             let mut made = Made { templates: Templates::new(&endpoint, &name)?, destroy };
-            let object_store = made.templates.apply_storage()?.object_store;
-            Ok((made, object_store))
+            let outputs = made.templates.apply_storage_and_queues()?;
+            Ok((made, outputs))
         })
         .await?;
         let plan = Plan {
-            bucket: Some(localstack.bucket(&object_store)),
+            bucket: Some(localstack.bucket(&outputs.object_store)),
             binaries,
             linger: Duration::from_millis(5),
             frontends: FRONTENDS,
             sqs_endpoint: None,
+            maintenance_queue: outputs.maintenance_queue.map(|queue| queue.url),
         };
         let cluster = ProcessCluster::start(&plan).await?;
         let addresses: Vec<String> = cluster.nodes.iter().map(|node| node.address.clone()).collect();

@@ -36,6 +36,8 @@ pub struct Outputs {
     pub queues: BTreeMap<String, Queue>,
     /// Those for wake-ups, by name.
     pub wakeup_queues: BTreeMap<String, Queue>,
+    /// The one that is told of maintenance; none before it is made.
+    pub maintenance_queue: Option<Queue>,
 }
 
 /// A queue.
@@ -87,12 +89,15 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Makes the bucket, in which a cluster can begin.
+    /// Makes the bucket, in which a cluster can begin, and the queues, which it is told of.
     ///
     /// # Errors
     /// If Terraform fails.
-    pub fn apply_storage(&mut self) -> Result<Outputs> {
-        checked(self.with_variables("apply", &["-auto-approve", "-target=module.storage"])?)?;
+    pub fn apply_storage_and_queues(&mut self) -> Result<Outputs> {
+        checked(self.with_variables(
+            "apply",
+            &["-auto-approve", "-target=module.storage", "-target=module.queues"],
+        )?)?;
         self.outputs()
     }
 
@@ -140,12 +145,16 @@ impl Templates {
             Some(Value { value }) => serde_json::from_value(value).context("queues are not as expected"),
             None => Ok(BTreeMap::new()),
         };
+        let (ingest, wakeup_queues) = (queues("queues")?, queues("wakeup_queues")?);
+        let maintenance_queue =
+            values.remove("maintenance_queue").map(|queue| serde_json::from_value(queue.value));
         Ok(Outputs {
             bucket,
             object_store,
             function_url,
-            queues: queues("queues")?,
-            wakeup_queues: queues("wakeup_queues")?,
+            queues: ingest,
+            wakeup_queues,
+            maintenance_queue: maintenance_queue.transpose()?,
         })
     }
 

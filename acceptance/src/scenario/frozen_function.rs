@@ -1,6 +1,6 @@
 //! The frontend as a Lambda function stands still (SIGSTOP) in the middle of appends, longer than its deadlines are, and goes
 //! on: between the upload of a segment and its commit, and at random. What it acknowledges must be stored where it says, what it
-//! refuses without side effects must never be, and nothing twice.
+//! refuses without side effects must never be, and nothing twice. What it left behind in the bucket is collected in the end.
 //!
 //! Between upload and commit: the object store has stored the segment, and does not answer until the function has stood still.
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use carnax::{Client, Offset, PartitionIndex, SideEffects, Start};
+use carnax::{AlterSettingsRequest, Client, ConfigValue, Offset, PartitionIndex, Record, SideEffects, Start};
 use carnax_core::http::AppendResponse;
 use carnax_core::problem::ProblemDocument;
 use carnax_lambda_runtime_emulator::Function;
@@ -41,6 +41,7 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     let mut report = Report::new("frozen-function");
     let cluster = sizes.cluster(Duration::from_millis(5)).await?;
     let client = create_client(&cluster, &[0, 1]).await?;
+    shorten_deadlines(&client).await?;
     let deadline = DEADLINE.as_millis().to_string();
     let settings = function::carnax_lambda(&cluster)?
         .variable("CARNAX_UPLOAD_DEADLINE_MS", &deadline)
@@ -79,8 +80,41 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
          stored twice; {late} of unknown outcome are stored"
     ));
     drop(function);
+    let collected = until_nothing_is_left_behind(&cluster, &client, stored).await?;
+    report.say(format!("{collected} objects that nothing refers to were left behind, and are collected"));
     cluster.end()?;
     Ok(report)
+}
+
+/// The metadata core takes segments that are as young as a pause is long, and objects are orphans soon after.
+async fn shorten_deadlines(client: &Client) -> Result<()> {
+    let settings =
+        [("commit.deadline.ms", 1_000), ("orphan.age.ms", 2_000), ("orphan.scan.interval.ms", 1_000)];
+    let settings =
+        settings.map(|(name, millis)| (name.to_owned(), Some(ConfigValue(millis.to_string())))).into();
+    client.admin().alter_settings(&AlterSettingsRequest { settings }).await?;
+    Ok(())
+}
+
+/// Every record has a segment of its own here: as many objects stay. Gives how many did not.
+async fn until_nothing_is_left_behind(
+    cluster: &ProcessCluster,
+    client: &Client,
+    mut stored: Vec<String>,
+) -> Result<usize> {
+    let store = cluster.store.as_ref().context("the store lives in this process")?;
+    let segments = || store.keys().iter().filter(|key| key.contains("/segments/")).count();
+    // Orphans are looked for when somebody wrote after them.
+    let producer = client.producer(TOPIC).build().await?;
+    producer.send(Record::new("end").to_partition(PARTITION)).await?.await?;
+    stored.push("end".to_owned());
+    let before = segments();
+    wait::until("no object is left that nothing refers to", async || {
+        Ok((segments() <= stored.len()).then_some(()))
+    })
+    .await?;
+    ensure!(read(client).await? == stored, "records were collected");
+    Ok(before.saturating_sub(stored.len()))
 }
 
 /// Stops the function in its append, and lets it go on.

@@ -12,7 +12,7 @@ use super::Maintenance;
 /// Nobody asks more often, whatever the metadata core says.
 const ASK_MIN: Duration = Duration::from_secs(1);
 /// Everybody asks so often, since jobs are laid down and settings are changed.
-const ASK_MAX: Duration = Duration::from_secs(30);
+const ASK_MAX: Duration = Duration::from_secs(10);
 /// The first pause after a failure; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(600);

@@ -17,7 +17,10 @@ provider "aws" {
 }
 
 locals {
-  artifacts = "s3://${module.storage.bucket}/${module.storage.artifacts_prefix}/${var.carnax_version}/${var.architecture}"
+  # Functions send dead letters, metadata nodes tell of commits and of maintenance. It costs more than the rest of a small
+  # cluster's network, so that it is there only where somebody needs it.
+  sqs_endpoint = var.frontend_service || length(var.wakeup_queues) > 0 || length(var.queues) > 0
+  artifacts    = "s3://${module.storage.bucket}/${module.storage.artifacts_prefix}/${var.carnax_version}/${var.architecture}"
 }
 
 module "storage" {
@@ -31,7 +34,7 @@ module "network" {
   cidr            = var.cidr
   bucket_arn      = module.storage.bucket_arn
   client_cidrs    = concat([var.cidr], var.client_cidrs)
-  sqs_endpoint    = var.frontend_service || length(var.wakeup_queues) > 0
+  sqs_endpoint    = local.sqs_endpoint
   operator_access = var.operator_access
 }
 
@@ -50,6 +53,7 @@ module "metadata_cluster" {
   artifact_objects_arn = module.storage.artifact_objects_arn
   artifacts            = local.artifacts
   wakeup_queue_arns    = values(module.queues.wakeup_queues)[*].arn
+  maintenance_queue    = local.sqs_endpoint ? module.queues.maintenance_queue : null
 }
 
 module "frontend_lambda" {
@@ -62,6 +66,9 @@ module "frontend_lambda" {
   bucket_arn         = module.storage.bucket_arn
   log_objects_arn    = module.storage.log_objects_arn
   log_retention_days = var.log_retention_days
+
+  maintenance_queue_arn = module.queues.maintenance_queue.arn
+  maintenance_schedule  = local.sqs_endpoint ? null : "rate(1 hour)"
 
   vpc = {
     subnet_ids         = module.network.subnets[*].id

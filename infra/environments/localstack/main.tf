@@ -76,6 +76,7 @@ module "frontend_lambda" {
   bucket_arn            = module.storage.bucket_arn
   log_objects_arn       = module.storage.log_objects_arn
   timeout_seconds       = 30
+  maintenance_queue_arn = module.queues.maintenance_queue.arn
   settings              = { AWS_ENDPOINT_URL_SQS = local.object_store_endpoint }
   # Nobody outside this machine reaches it.
   url_authorization = "NONE"

@@ -24,3 +24,8 @@ output "function_url" {
 output "function_names" {
   value = module.frontend_lambda.function_names
 }
+
+output "maintenance_queue" {
+  description = "The queue that is told of maintenance jobs: what CARNAX_MAINTENANCE_QUEUE is to say at the metadata nodes."
+  value       = module.queues.maintenance_queue
+}

@@ -34,6 +34,24 @@ data "aws_iam_policy_document" "function" {
   }
 
   dynamic "statement" {
+    for_each = each.key == "maintenance" ? [1] : []
+    content {
+      sid       = "DeleteWhatIsNoPartOfTheLog"
+      actions   = ["s3:DeleteObject"]
+      resources = [var.log_objects_arn]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "maintenance" ? [1] : []
+    content {
+      sid       = "TakeAnnouncements"
+      actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+      resources = [var.maintenance_queue_arn]
+    }
+  }
+
+  dynamic "statement" {
     for_each = each.key == "sqs-ingest" ? [1] : []
     content {
       sid       = "TakeMessages"

@@ -1,9 +1,9 @@
-# Frontends as Lambda functions, from one package: `http` behind a function URL, `sqs-ingest` behind queues. Neither holds
-# anything between two events that anybody needs.
+# Frontends as Lambda functions, from one package: `http` behind a function URL, `sqs-ingest` behind queues,
+# `maintenance` behind a queue or a schedule. None holds anything between two events that anybody needs.
 
 locals {
   function_names = merge(
-    { http = "${var.name}-http" },
+    { http = "${var.name}-http", maintenance = "${var.name}-maintenance" },
     length(var.ingest) > 0 ? { sqs-ingest = "${var.name}-sqs-ingest" } : {},
   )
 
@@ -21,6 +21,7 @@ locals {
     http = {
       CARNAX_LAMBDA_RESPONSES = var.url_invoke_mode == "RESPONSE_STREAM" ? "streamed" : "buffered"
     }
+    maintenance = {}
     sqs-ingest = {
       CARNAX_INGEST = jsonencode([
         for mapping in var.ingest : merge(
@@ -105,4 +106,38 @@ resource "aws_lambda_event_source_mapping" "ingest" {
       maximum_concurrency = scaling_config.value
     }
   }
+}
+
+# --- maintenance
+
+# The queue says only that there is something to do; the function asks the metadata nodes what.
+resource "aws_lambda_event_source_mapping" "maintenance" {
+  event_source_arn = var.maintenance_queue_arn
+  function_name    = aws_lambda_function.function["maintenance"].arn
+  batch_size       = 1
+  scaling_config {
+    maximum_concurrency = 2
+  }
+}
+
+# For metadata nodes that cannot reach the queue.
+resource "aws_cloudwatch_event_rule" "maintenance" {
+  count               = var.maintenance_schedule == null ? 0 : 1
+  name                = "${var.name}-maintenance"
+  schedule_expression = var.maintenance_schedule
+}
+
+resource "aws_cloudwatch_event_target" "maintenance" {
+  count = var.maintenance_schedule == null ? 0 : 1
+  rule  = aws_cloudwatch_event_rule.maintenance[0].name
+  arn   = aws_lambda_function.function["maintenance"].arn
+}
+
+resource "aws_lambda_permission" "maintenance" {
+  count         = var.maintenance_schedule == null ? 0 : 1
+  statement_id  = "schedule"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.function["maintenance"].function_name
+  principal     = "events.amazonaws.com"
+  source_arn    = aws_cloudwatch_event_rule.maintenance[0].arn
 }

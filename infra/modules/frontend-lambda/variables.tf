@@ -32,7 +32,7 @@ variable "timeout_seconds" {
 
 variable "concurrency_max" {
   description = "Concurrent events of each function; -1 sets no bound but the account's."
-  type        = object({ http = optional(number, -1), sqs-ingest = optional(number, -1) })
+  type        = object({ http = optional(number, -1), sqs-ingest = optional(number, -1), maintenance = optional(number, -1) })
   default     = {}
 }
 
@@ -117,4 +117,15 @@ variable "vpc" {
 variable "log_retention_days" {
   type    = number
   default = 30
+}
+
+variable "maintenance_queue_arn" {
+  description = "The queue that is told of maintenance jobs."
+  type        = string
+}
+
+variable "maintenance_schedule" {
+  description = "How often to look for maintenance jobs without being told, such as rate(1 hour); null where the queue suffices."
+  type        = string
+  default     = null
 }

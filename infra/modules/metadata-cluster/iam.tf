@@ -28,11 +28,11 @@ data "aws_iam_policy_document" "node" {
     resources = [var.artifact_objects_arn]
   }
   dynamic "statement" {
-    for_each = length(var.wakeup_queue_arns) > 0 ? [1] : []
+    for_each = length(var.wakeup_queue_arns) > 0 || var.maintenance_queue != null ? [1] : []
     content {
-      sid       = "TellOfCommits"
+      sid       = "TellQueues"
       actions   = ["sqs:SendMessage", "sqs:GetQueueUrl"]
-      resources = var.wakeup_queue_arns
+      resources = concat(var.wakeup_queue_arns, var.maintenance_queue[*].arn)
     }
   }
 }

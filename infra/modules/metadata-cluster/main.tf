@@ -44,6 +44,7 @@ resource "aws_instance" "node" {
       name         = local.names[each.key]
       object_store = var.object_store
       region       = data.aws_region.current.name
+      queue        = one(var.maintenance_queue[*].url)
     })
   })
 

@@ -77,6 +77,12 @@ variable "artifacts" {
   type        = string
 }
 
+variable "maintenance_queue" {
+  description = "The queue that the nodes tell of maintenance jobs; null where they cannot reach it."
+  type        = object({ url = string, arn = string })
+  default     = null
+}
+
 variable "wakeup_queue_arns" {
   description = "Queues that the nodes tell of commits."
   type        = list(string)

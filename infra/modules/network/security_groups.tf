@@ -14,7 +14,7 @@ locals {
   s3_callers = local.groups
 
   # Frontends poll queues, metadata nodes tell queues of commits; functions get their messages handed in.
-  sqs_callers = { for role in ["frontend", "metadata"] : role => local.groups[role] }
+  sqs_callers = { for role in ["frontend", "lambda", "metadata"] : role => local.groups[role] }
 }
 
 resource "aws_security_group" "metadata" {

@@ -1,9 +1,9 @@
-# Queues whose messages become records, and queues that are told of commits; each with a queue for the messages that nobody
+# Queues whose messages become records, queues that are told of commits, and one that is told of maintenance; each with a queue for the messages that nobody
 # could use, and an alarm on that one.
 
 locals {
-  wakeups = { for name in var.wakeup_queues : name => { fifo = false, max_receive_count = 10 } }
-  queues  = merge(var.queues, local.wakeups)
+  told   = { for name in setunion(var.wakeup_queues, ["maintenance"]) : name => { fifo = false, max_receive_count = 10 } }
+  queues = merge(var.queues, local.told)
 
   # SQS insists that names of FIFO queues end so.
   suffix = { for name, queue in local.queues : name => queue.fifo ? ".fifo" : "" }

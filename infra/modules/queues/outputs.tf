@@ -18,3 +18,8 @@ output "wakeup_queues" {
   description = "The queues that are told of commits, by name."
   value       = { for name in var.wakeup_queues : name => local.outputs[name] }
 }
+
+output "maintenance_queue" {
+  description = "The queue that is told of maintenance jobs."
+  value       = local.outputs["maintenance"]
+}

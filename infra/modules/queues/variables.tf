@@ -24,8 +24,8 @@ variable "wakeup_queues" {
   type        = set(string)
   default     = []
   validation {
-    condition     = length(setintersection(var.wakeup_queues, keys(var.queues))) == 0
-    error_message = "A queue is for ingestion or for wake-ups."
+    condition     = length(setintersection(var.wakeup_queues, keys(var.queues))) == 0 && !contains(concat(tolist(var.wakeup_queues), keys(var.queues)), "maintenance")
+    error_message = "A queue is for ingestion or for wake-ups, and `maintenance` is taken."
   }
 }
 

@@ -1,15 +1,18 @@
 //! What the templates made, as its users use it: the function behind HTTP, messages of queues as records, and wake-ups.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use carnax::PartitionIndex;
+use carnax::{AlterSettingsRequest, ConfigValue, PartitionIndex};
 use carnax_acceptance::api::{Api, Call};
 use carnax_acceptance::wait;
+use carnax_core::id::SegmentId;
 use carnax_core::metadata::CommitEvent;
+use carnax_core::object_key::SegmentKey;
+use carnax_core::time::Timestamp;
 use carnax_localstack_tests::stack::Stack;
-use carnax_localstack_tests::templates::Queue;
+use carnax_localstack_tests::templates::{Outputs, Queue};
 use carnax_queue::{MessageQueue, OutgoingMessage, Receive, ReceivedMessage, SqsQueue, SqsSettings};
 use http::Method;
 use serde_json::{Value, json};
@@ -110,6 +113,38 @@ pub(crate) async fn wakeups(stack: &Stack) -> Result<()> {
         Ok((wakeups[0].pending_records == 0).then_some(()))
     })
     .await
+}
+
+/// Objects that nobody committed are collected by the function, which a queue wakes: the frontends do not maintain here.
+pub(crate) async fn maintenance(stack: &Stack) -> Result<()> {
+    let admin = stack.cluster.client(&[0])?.admin();
+    let Outputs { bucket, object_store, .. } = &stack.outputs;
+    let prefix = object_store.strip_prefix(&format!("s3://{bucket}")).context("the bucket's URL")?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let old = Timestamp::from_millis(i64::try_from(now.as_millis())? - 60_000);
+    let incarnation = admin.cluster().await?.metadata.incarnation.context("an incarnation")?;
+    let mut orphans = Vec::new();
+    for random in 0..3 {
+        let key = SegmentKey::appended(incarnation, SegmentId::from_parts(old, random));
+        let key = format!("{prefix}/{key}").trim_start_matches('/').to_owned();
+        stack.localstack.make_object(bucket, &key).await?;
+        orphans.push(key);
+    }
+    let before = stack.localstack.keys(bucket).await?;
+    ensure!(orphans.iter().all(|key| before.contains(key)), "{before:?}");
+
+    let short =
+        [("commit.deadline.ms", "5000"), ("orphan.age.ms", "10000"), ("orphan.scan.interval.ms", "1000")];
+    let settings = short.map(|(name, value)| (name.to_owned(), Some(ConfigValue(value.to_owned()))));
+    admin.alter_settings(&AlterSettingsRequest { settings: settings.into() }).await?;
+    wait::until("the function has deleted what was left behind", async || {
+        let keys = stack.localstack.keys(bucket).await?;
+        Ok(orphans.iter().all(|key| !keys.contains(key)).then_some(()))
+    })
+    .await?;
+    let defaults = short.map(|(name, _)| (name.to_owned(), None));
+    admin.alter_settings(&AlterSettingsRequest { settings: defaults.into() }).await?;
+    Ok(())
 }
 
 async fn open(stack: &Stack, url: &str) -> Result<SqsQueue> {
