@@ -111,14 +111,16 @@ fn folder_of_this_build() -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// Whether the binary is there and not older than any of its sources.
+/// Whether the binary is there, is made of this workspace's sources, and is not older than any of them.
 fn is_fresh(binary: &Path) -> bool {
     let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
     let Ok(sources) = std::fs::read_to_string(binary.with_extension("d")) else { return false };
     let Some(built) = changed(binary) else { return false };
     let Some((_, sources)) = sources.split_once(": ") else { return false };
     let is_older = |source: &str| changed(Path::new(source)).is_some_and(|at: SystemTime| at <= built);
-    sources.split_whitespace().all(is_older)
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let is_ours = |source: &str| workspace.is_some_and(|workspace| Path::new(source).starts_with(workspace));
+    sources.split_whitespace().any(is_ours) && sources.split_whitespace().all(is_older)
 }
 
 fn build(what: &[&str]) -> Result<()> {

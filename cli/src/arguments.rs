@@ -147,6 +147,7 @@ mod tests {
             "carnax --endpoint http://a:1,http://b:2 cluster status",
             "carnax cluster transfer-leader --to 3",
             "carnax cluster settings",
+            "carnax cluster maintenance",
             "carnax cluster settings producer.max=1000 --reset idempotency.window.ms",
             "carnax group list --prefix bill",
             "carnax group offsets billing --topic flights --topic orders",

@@ -1,6 +1,11 @@
 //! `carnax cluster`: the metadata cluster, seen and changed.
 
-use carnax::{AlterSettingsRequest, ClusterResponse, ConfigValue, NodeId, SettingsResponse};
+use std::time::Duration;
+
+use carnax::{
+    AlterSettingsRequest, ClusterResponse, ConfigValue, JobDescription, MaintenanceDescription, NodeId,
+    SettingsResponse, Timestamp,
+};
 use carnax_core::metadata::NodeRole;
 use clap::Subcommand;
 use serde_json::json;
@@ -31,6 +36,8 @@ pub(crate) enum Cluster {
         #[arg(long, value_name = "NODE")]
         to: Option<u64>,
     },
+    /// Show how maintenance is getting on
+    Maintenance,
     /// Show the settings of the cluster, or change some
     Settings {
         /// Settings to change, such as idempotency.window.ms=3600000; none only shows all
@@ -63,6 +70,7 @@ impl Cluster {
                 let name = leader.map_or("nobody yet".to_owned(), |leader| format!("node {leader}"));
                 out.show(&document, |_| format!("leader is {name}\n"))?;
             }
+            Self::Maintenance => out.show(&admin.maintenance().await?, maintenance)?,
             Self::Settings { set, reset } if set.is_empty() && reset.is_empty() => {
                 out.show(&admin.settings().await?, settings)?;
             }
@@ -74,6 +82,32 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+}
+
+fn maintenance(all: &MaintenanceDescription) -> String {
+    let ago = |time: Timestamp| format!("{} ago", span(all.log_time.since(time)));
+    let line = |job: &JobDescription| {
+        let due = match (&job.worker, job.due_since) {
+            (Some(worker), _) => format!("{} % done by {worker}", job.progress_percent.unwrap_or(0)),
+            (None, Some(since)) => format!("due since {}", span(all.log_time.since(since))),
+            (None, None) => "not due".to_owned(),
+        };
+        let finished =
+            job.last_success.map_or("never finished".to_owned(), |at| format!("last finished {}", ago(at)));
+        format!("{}  {due}  {finished}  done until {}\n", job.job.as_str(), ago(job.done_until))
+    };
+    all.jobs.iter().map(line).collect()
+}
+
+/// In the largest unit of which there are two.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 

@@ -9,7 +9,7 @@ use carnax_core::http::{
     TopicOffsetsResponse,
 };
 use carnax_core::id::PartitionIndex;
-use carnax_core::metadata::GroupSummary;
+use carnax_core::metadata::{GroupSummary, MaintenanceDescription};
 use carnax_core::name::{GroupName, MemberId};
 use carnax_core::time::Timestamp;
 use http::Method;
@@ -160,6 +160,14 @@ impl Admin {
     /// Any [`RequestError`].
     pub async fn settings(&self) -> Result<SettingsResponse, RequestError> {
         self.send(&ApiRequest::new(Method::GET, "/v1/cluster/settings"), true).await?.json()
+    }
+
+    /// How maintenance is getting on: what is due, who is at it, when it was last finished. Linearizable.
+    ///
+    /// # Errors
+    /// Any [`RequestError`].
+    pub async fn maintenance(&self) -> Result<MaintenanceDescription, RequestError> {
+        self.send(&ApiRequest::new(Method::GET, "/v1/cluster/maintenance"), true).await?.json()
     }
 
     /// Changes settings of the cluster; what is not mentioned stays, `None` brings a default back.
