@@ -10,4 +10,5 @@ mod lambda {
 
     mod http;
     mod ingest;
+    mod maintenance;
 }
