@@ -45,6 +45,7 @@ async fn what_a_user_does_works_on_localstack_though_a_leader_and_a_frontend_are
     serverless::function_url(&stack).await.context("the function's URL")?;
     serverless::messages_as_records(&stack).await.context("messages as records")?;
     serverless::wakeups(&stack).await.context("wake-ups")?;
+    serverless::woken_consumer(&stack).await.context("a consumer that is woken")?;
     serverless::maintenance(&stack).await.context("maintenance by a function")?;
     // The group's story added one.
     let total = killed_leader(&mut stack, RECORDS + 1).await.context("a killed leader")?;

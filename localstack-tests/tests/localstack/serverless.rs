@@ -1,16 +1,19 @@
 //! What the templates made, as its users use it: the function behind HTTP, messages of queues as records, and wake-ups.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use carnax::{AlterSettingsRequest, ConfigValue, PartitionIndex};
 use carnax_acceptance::api::{Api, Call};
-use carnax_acceptance::wait;
+use carnax_acceptance::counts::Count;
+use carnax_acceptance::{binaries, traffic, wait};
 use carnax_core::id::SegmentId;
 use carnax_core::metadata::CommitEvent;
 use carnax_core::object_key::SegmentKey;
 use carnax_core::time::Timestamp;
+use carnax_lambda_runtime_emulator::{EventSource, Function, FunctionSettings};
 use carnax_localstack_tests::stack::Stack;
 use carnax_localstack_tests::templates::{Outputs, Queue};
 use carnax_queue::{MessageQueue, OutgoingMessage, Receive, ReceivedMessage, SqsQueue, SqsSettings};
@@ -113,6 +116,55 @@ pub(crate) async fn wakeups(stack: &Stack) -> Result<()> {
         Ok((wakeups[0].pending_records == 0).then_some(()))
     })
     .await
+}
+
+/// The example consumer, woken by the queue that LocalStack keeps, counts everything once, although each event comes twice.
+pub(crate) async fn woken_consumer(stack: &Stack) -> Result<()> {
+    let client = stack.cluster.client(&[0])?;
+    client.admin().create_topic("counted", 2, &[]).await?;
+    client.admin().create_topic("counts", 1, &[]).await?;
+    let queue: &Queue = stack.outputs.wakeup_queues.values().next().context("a queue for wake-ups")?;
+    client.admin().put_wakeup("counted", "count", &queue.url, Some(Duration::ZERO)).await?;
+    let program = tokio::task::spawn_blocking(binaries::woken_consumer).await??;
+    let endpoints: Vec<String> =
+        stack.cluster.frontends.iter().map(|frontend| format!("http://{}", frontend.address)).collect();
+    let mut settings = FunctionSettings::new(program)
+        .variable("CARNAX_ENDPOINT", endpoints.join(","))
+        .variable("CARNAX_INPUT", "counted")
+        .variable("CARNAX_OUTPUT", "counts")
+        .variable("CARNAX_GROUP", "counters");
+    settings.log = Some(stack.cluster.log_of("woken-consumer")?);
+    let function = Function::start(&settings).await?;
+    let source = EventSource::new(
+        Arc::new(open(stack, &queue.url).await?),
+        "arn:aws:sqs:us-east-1:000000000000:wakeups",
+    );
+
+    let producer = client.producer("counted").build().await?;
+    let carriers = ["UA", "AA", "DL"];
+    for number in 0..60 {
+        let carrier = carriers[number % 3];
+        let flight = json!({ "carrier": carrier, "arr_delay": number }).to_string();
+        producer.send(carnax::Record::new(flight).with_key(carrier)).await?.await?;
+    }
+    wait::until("the consumer has counted everything", async || {
+        let messages = source.receive(Duration::from_secs(1)).await?;
+        if !messages.is_empty() {
+            let event = source.event(&messages);
+            function.invoke(&event).await?;
+            source.settle(&messages, function.invoke(&event).await).await?;
+        }
+        let group = client.admin().group_offsets("counters", &["counted"]).await;
+        Ok(group.is_ok_and(|group| group.lag == 0).then_some(()))
+    })
+    .await?;
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for Count { carrier, count, .. } in traffic::read_json(&client, "counts").await? {
+        *counted.entry(carrier).or_default() += count;
+    }
+    let expected = carriers.map(|carrier| (carrier.to_owned(), 20)).into();
+    ensure!(counted == expected, "{counted:?}");
+    Ok(())
 }
 
 /// Objects that nobody committed are collected by the function, which a queue wakes: the frontends do not maintain here.
