@@ -7,7 +7,7 @@ use bytes::Bytes;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::content_type;
 use carnax_core::problem::{Problem, ProblemDocument};
-use carnax_frontend::{Deadline, Frontend};
+use carnax_frontend::Deadline;
 use futures::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
@@ -17,7 +17,7 @@ use lambda_http::{Request, RequestExt};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::environment::{Environment, Times};
+use crate::environment::{Environment, Invocation, Times};
 
 /// The whole answer; of a stream of events what came until the time was up.
 pub(crate) async fn buffered(
@@ -26,7 +26,7 @@ pub(crate) async fn buffered(
     deadline: Instant,
 ) -> Response<Full<Bytes>> {
     let method = request.method().clone();
-    let (frontend, response) = answered(environment, request, deadline).await;
+    let (invocation, response) = answered(environment, request, deadline).await;
     let (parts, body) = response.into_parts();
     let times = Times::until(environment, deadline);
     let complete = if is_stream(&parts) {
@@ -34,8 +34,8 @@ pub(crate) async fn buffered(
     } else {
         whole_until(body, times.answer).await
     };
-    if let Some(frontend) = frontend {
-        environment.settle(&frontend, deadline).await;
+    if let Some(invocation) = invocation {
+        environment.settle(invocation, deadline).await;
     }
     match complete {
         Ok(body) => Response::from_parts(parts, Full::new(body.into())),
@@ -71,28 +71,28 @@ pub(crate) async fn streamed(
     request: Request,
     deadline: Instant,
 ) -> Response<Body> {
-    let (frontend, response) = answered(environment, request, deadline).await;
-    let Some(frontend) = frontend else { return response };
+    let (invocation, response) = answered(environment, request, deadline).await;
+    let Some(invocation) = invocation else { return response };
     let (parts, body) = response.into_parts();
     let end = tokio::time::sleep_until(Times::until(environment, deadline).waits_end);
     let pieces = body.into_data_stream().take_until(end);
     let environment = Arc::clone(environment);
     // The invocation lasts as long as its answer: the answer ends when all is quiet.
     let settled = futures::stream::once(async move {
-        environment.settle(&frontend, deadline).await;
+        environment.settle(invocation, deadline).await;
         Ok(Bytes::new())
     });
     Response::from_parts(parts, Body::from_stream(pieces.chain(settled)))
 }
 
-/// Lets the router answer, and says which frontend's it was; none if there could be none.
+/// Lets the router answer, within an invocation that is to be settled; none if there is no frontend.
 async fn answered(
     environment: &Environment,
     request: Request,
     deadline: Instant,
-) -> (Option<Arc<Frontend>>, Response<Body>) {
-    let frontend = match environment.frontend().await {
-        Ok(frontend) => frontend,
+) -> (Option<Invocation>, Response<Body>) {
+    let invocation = match environment.begin().await {
+        Ok(invocation) => invocation,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "no frontend can be made");
             let detail = format!("the function is not set up right: {error:#}");
@@ -102,16 +102,16 @@ async fn answered(
     let times = Times::until(environment, deadline);
     let method = request.method().clone();
     let request = without_stage(request, times.waits_end);
-    let response = match tokio::time::timeout_at(times.answer, frontend.router().oneshot(request)).await {
+    let response = match tokio::time::timeout_at(times.answer, invocation.router().oneshot(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => {
             // Whatever it was is left behind, and must not go on when the next event thaws this environment.
-            environment.discard(&frontend).await;
+            environment.discard(&invocation.frontend).await;
             problem(&out_of_time(&method)).map(Body::from)
         }
     };
-    (Some(frontend), response)
+    (Some(invocation), response)
 }
 
 /// The request as the router knows it: API Gateways put the name of their stage before the path.

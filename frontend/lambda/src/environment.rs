@@ -1,5 +1,6 @@
 //! The execution environment of a function: it is frozen between two events, and holds a frontend that is fresh enough.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use carnax_platform::clock::{Clock, SystemClock};
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
 use carnax_queue::{Queues, SqsQueues};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::settings::Arguments;
@@ -22,6 +23,15 @@ pub(crate) struct Environment {
     clock: Arc<dyn Clock>,
     queues: Arc<dyn Queues>,
     current: Mutex<Option<Current>>,
+    /// Events that are being handled: more than one where Lambda hands several to an environment.
+    invocations: watch::Sender<usize>,
+}
+
+/// An event that is being handled, and the frontend that it is handled with.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) frontend: Arc<Frontend>,
+    invocations: watch::Sender<usize>,
 }
 
 /// The times of an invocation, from the margin before its end.
@@ -46,14 +56,21 @@ impl Environment {
     /// Makes nothing yet.
     pub(crate) fn new(arguments: Arguments) -> Self {
         let queues = Arc::new(SqsQueues::default());
-        Self { arguments, clock: Arc::new(SystemClock::new()), queues, current: Mutex::new(None) }
+        let (clock, invocations) = (Arc::new(SystemClock::new()), watch::Sender::new(0));
+        Self { arguments, clock, queues, current: Mutex::new(None), invocations }
     }
 
-    /// The frontend for an event that has come now.
+    /// Begins to handle an event that has come now.
     ///
     /// # Errors
     /// If none can be made from the settings.
-    pub(crate) async fn frontend(&self) -> anyhow::Result<Arc<Frontend>> {
+    pub(crate) async fn begin(&self) -> anyhow::Result<Invocation> {
+        let frontend = self.frontend().await?;
+        self.invocations.send_modify(|count| *count += 1);
+        Ok(Invocation { frontend, invocations: self.invocations.clone() })
+    }
+
+    async fn frontend(&self) -> anyhow::Result<Arc<Frontend>> {
         let mut current = self.current.lock().await;
         let now = self.clock.wall();
         if let Some(known) = current.as_mut() {
@@ -81,11 +98,23 @@ impl Environment {
         *self.current.lock().await = None;
     }
 
-    /// Waits until nothing goes on in a frontend; one that does not come to rest in time is let go of.
-    pub(crate) async fn settle(&self, frontend: &Arc<Frontend>, end: Instant) {
-        if tokio::time::timeout_at(end, frontend.quiet()).await.is_err() {
+    /// Waits until nothing goes on in the frontend, or another event is handled too: the environment stands still only
+    /// behind the last one. A frontend that does not come to rest in time is let go of.
+    pub(crate) async fn settle(&self, invocation: Invocation, end: Instant) {
+        let frontend = Arc::clone(&invocation.frontend);
+        // Of several that end together, the last one sees nobody else.
+        drop(invocation);
+        let mut invocations = self.invocations.subscribe();
+        let at_rest = async {
+            tokio::select! {
+                () = frontend.quiet() => {}
+                // Never fails: the sender is ours.
+                _ = invocations.wait_for(|count| *count > 0) => {}
+            }
+        };
+        if tokio::time::timeout_at(end, at_rest).await.is_err() {
             tracing::warn!("the frontend did not come to rest within the invocation");
-            self.discard(frontend).await;
+            self.discard(&frontend).await;
         }
     }
 
@@ -101,6 +130,20 @@ impl Environment {
         };
         let name = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_else(|_| "lambda".to_owned());
         Ok(Frontend::new(settings, components, &name)?)
+    }
+}
+
+impl Deref for Invocation {
+    type Target = Frontend;
+
+    fn deref(&self) -> &Frontend {
+        &self.frontend
+    }
+}
+
+impl Drop for Invocation {
+    fn drop(&mut self) {
+        self.invocations.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 

@@ -82,10 +82,10 @@ async fn apply(
     messages: Vec<IngestMessage>,
     end: Instant,
 ) -> anyhow::Result<Vec<FailedMessage>> {
-    let frontend = environment.frontend().await?;
-    let ingest = frontend.ingest(rules.clone());
+    let invocation = environment.begin().await?;
+    let ingest = invocation.ingest(rules.clone());
     let failed = ingest.take(messages).await;
-    environment.settle(&frontend, end).await;
+    environment.settle(invocation, end).await;
     Ok(failed)
 }
 

@@ -46,7 +46,7 @@ async fn main() -> Result<(), Error> {
                     Ok::<_, Error>(answer::buffered(&environment, request, end).await)
                 }
             };
-            lambda_http::run(service_fn(handle)).await
+            lambda_http::run_concurrent(service_fn(handle)).await
         }
         (Role::Http, Responses::Streamed) => {
             let handle = move |request: Request| {
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Error> {
                     Ok::<_, Error>(answer::streamed(&environment, request, end).await)
                 }
             };
-            lambda_http::run_with_streaming_response(service_fn(handle)).await
+            lambda_http::run_with_streaming_response_concurrent(service_fn(handle)).await
         }
         (Role::SqsIngest, _) => {
             let rules = Arc::new(rules.ok_or("CARNAX_INGEST is missing")?);
@@ -64,14 +64,14 @@ async fn main() -> Result<(), Error> {
                 let (environment, rules) = (Arc::clone(&environment), Arc::clone(&rules));
                 async move { Ok::<_, Error>(ingest::take(&environment, &rules, event).await) }
             };
-            lambda_runtime::run(service_fn(handle)).await
+            lambda_runtime::run_concurrent(service_fn(handle)).await
         }
         (Role::Maintenance, _) => {
             let handle = move |event: LambdaEvent<serde_json::Value>| {
                 let environment = Arc::clone(&environment);
                 async move { maintenance::work(&environment, event.context.deadline).await }
             };
-            lambda_runtime::run(service_fn(handle)).await
+            lambda_runtime::run_concurrent(service_fn(handle)).await
         }
     }
 }

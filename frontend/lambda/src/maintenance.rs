@@ -29,12 +29,12 @@ pub(crate) struct Answer {
 /// What failed: the message goes back to its queue.
 pub(crate) async fn work(environment: &Environment, deadline: u64) -> Result<Answer, Error> {
     let times = Times::until(environment, crate::deadline(deadline));
-    let frontend = environment.frontend().await?;
+    let invocation = environment.begin().await?;
     // A job that is laid down in time is free at once; one that is cut off only when its lease has run out.
     let enough = || Instant::now() >= times.waits_end;
-    let maintenance = frontend.maintenance();
+    let maintenance = invocation.maintenance();
     let done = tokio::time::timeout_at(times.answer, maintenance.work(&enough)).await;
-    environment.settle(&frontend, times.end).await;
+    environment.settle(invocation, times.end).await;
     let work = done.map_err(|_| "the object store or the metadata core took too long")??;
     let (finished, seen) = (work.finished, work.seen);
     Ok(Answer { finished, seen, deleted: work.deleted, deleted_bytes: work.deleted_bytes })

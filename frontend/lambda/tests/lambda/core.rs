@@ -21,6 +21,15 @@ pub struct Core {
     _folder: TempDir,
 }
 
+impl Core {
+    /// How many segment objects there are, up to a thousand.
+    pub async fn segments(&self) -> usize {
+        let url = self.object_store.parse().unwrap();
+        let store = carnax_object_store::open(&url, &ObjectStoreSettings::default()).await.unwrap();
+        store.list("1/segments/", "", 1_000).await.unwrap().objects.len()
+    }
+}
+
 pub async fn start() -> Core {
     let folder = tempfile::tempdir().unwrap();
     let object_store = format!("file://{}", folder.path().join("objects").display());

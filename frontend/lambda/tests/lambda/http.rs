@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::core;
@@ -108,4 +109,23 @@ async fn nothing_is_acknowledged_when_the_core_is_away() {
     let answer: Value = serde_json::from_slice(&said).unwrap();
     assert!(answer["statusCode"].as_u64().unwrap() >= 500, "{answer}");
     assert_eq!(body(&answer)["retryable"], true, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_that_come_together_share_segments_where_an_environment_takes_several_events() {
+    const TOGETHER: usize = 8;
+    // One upload at a time, so that those who come meanwhile are together for certain.
+    let concurrency = TOGETHER.to_string();
+    let variables = [("AWS_LAMBDA_MAX_CONCURRENCY", concurrency.as_str()), ("CARNAX_UPLOADS_MAX", "1")];
+    let (core, function) = with_topic(&variables).await;
+    let values_sent: Vec<String> = (0..20 * TOGETHER).map(|number| number.to_string()).collect();
+    let appends: Vec<_> = values_sent.iter().map(|value| append(&function, value)).collect();
+    let answers: Vec<Value> = futures::stream::iter(appends).buffer_unordered(TOGETHER).collect().await;
+    assert!(answers.iter().all(|answer| answer["statusCode"] == 200), "{answers:?}");
+    let read = function.invoke(&function_url("GET", RECORDS, "offset=0&max_records=1000", None)).await;
+    let mut stored = values(&read);
+    stored.sort_by_key(|value| value.parse::<usize>().unwrap());
+    assert_eq!(stored, values_sent);
+    let segments = core.segments().await;
+    assert!(segments < values_sent.len(), "{segments} segments for {} appends", values_sent.len());
 }
