@@ -34,7 +34,7 @@ use crate::http::Api;
 
 pub use message::{IngestMessage, InvalidMessage};
 pub use poller::PollTimes;
-pub(crate) use poller::Pollers;
+pub(crate) use poller::{Pollers, url_of};
 pub use rules::{IngestRule, IngestRules, InvalidRules, KeySource};
 
 /// A message that has to go back to its queue.

@@ -24,7 +24,7 @@ use crate::fetch::cache::ReadCache;
 use crate::http::body::DOCUMENT_MEMORY_BYTES;
 use crate::http::server::Server;
 use crate::http::{Api, router};
-use crate::ingest::{Ingest, IngestRules, Pollers};
+use crate::ingest::{Ingest, IngestRules, Pollers, url_of};
 use crate::maintenance::{Maintenance, Worker};
 use crate::metadata_client::MetadataClient;
 use crate::metadata_client::feed::CommitFeed;
@@ -65,6 +65,14 @@ pub enum RunError {
         bytes: u64,
         /// What they need.
         least: u64,
+    },
+    /// A queue that is to be polled is not named right.
+    #[error("queue {queue:?} of the ingest rules cannot be polled: {reason}")]
+    Queue {
+        /// How it is named.
+        queue: String,
+        /// What is wrong.
+        reason: &'static str,
     },
     /// The addresses of the metadata nodes are no addresses.
     #[error("metadata nodes are not named right")]
@@ -117,7 +125,14 @@ pub async fn run(
 
 fn check(settings: &Settings) -> Result<(), RunError> {
     let (bytes, least) = (settings.append.append_memory_bytes, settings.append_memory_bytes_min());
-    if bytes < least { Err(RunError::AppendMemory { bytes, least }) } else { Ok(()) }
+    if bytes < least {
+        return Err(RunError::AppendMemory { bytes, least });
+    }
+    let polled = settings.ingest.iter().flat_map(IngestRules::queues);
+    for arn in polled {
+        url_of(arn).map_err(|reason| RunError::Queue { queue: arn.to_owned(), reason })?;
+    }
+    Ok(())
 }
 
 /// A frontend that is put together, without a port of its own: whoever embeds it hands requests to its

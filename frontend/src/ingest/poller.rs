@@ -210,26 +210,38 @@ impl Pollers {
     }
 }
 
+/// Polls one queue, as soon as it can be reached: what keeps it from that may pass.
 async fn poll_one(ingest: &Ingest, queues: &dyn Queues, arn: &str, stop: &CancellationToken) {
-    let url = match url_of(arn) {
-        Ok(url) => url,
-        Err(error) => return tracing::error!(queue = arn, error, "a queue is not polled"),
-    };
-    let opened = tokio::select! {
-        () = stop.cancelled() => return,
-        opened = queues.open(&url) => opened,
-    };
-    match opened {
-        Ok(queue) => {
-            tracing::info!(queue = arn, url, "a queue is polled");
-            ingest.poll(arn, &*queue, PollTimes::default(), stop).await;
+    // Checked before the frontend listened.
+    let Ok(url) = url_of(arn) else { return };
+    let mut failures = 0;
+    loop {
+        let opened = tokio::select! {
+            () = stop.cancelled() => return,
+            opened = queues.open(&url) => opened,
+        };
+        let error = match opened {
+            Ok(queue) => {
+                tracing::info!(queue = arn, url, "a queue is polled");
+                return ingest.poll(arn, &*queue, PollTimes::default(), stop).await;
+            }
+            Err(error) => error,
+        };
+        failures += 1;
+        let pause = ingest.pause(failures);
+        tracing::warn!(queue = arn, %error, ?pause, "a queue cannot be reached: trying again");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
         }
-        Err(error) => tracing::error!(queue = arn, %error, "a queue is not polled"),
     }
 }
 
 /// Where a queue is found, by its ARN (`arn:PARTITION:sqs:REGION:ACCOUNT:NAME`).
-fn url_of(arn: &str) -> Result<String, &'static str> {
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn url_of(arn: &str) -> Result<String, &'static str> {
     let parts: Vec<&str> = arn.split(':').collect();
     let ["arn", partition, "sqs", region, account, name] = parts[..] else {
         return Err("this is no ARN of an SQS queue");

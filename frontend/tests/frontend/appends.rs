@@ -274,8 +274,10 @@ async fn a_client_that_hangs_up_loses_nothing_and_an_idle_frontend_leaves_the_st
 }
 
 #[tokio::test]
-async fn a_frontend_that_could_never_take_its_largest_request_does_not_start() {
+async fn a_frontend_that_could_never_do_what_it_is_told_does_not_start() {
     let mut settings = Settings::new(vec!["127.0.0.1:1".to_owned()], "memory://test".parse().unwrap());
+    let rules = r#"[{"queue": "arn:aws:sns:eu-west-1:1:flights", "topic": "t"}]"#;
+    let polling = Settings { ingest: Some(rules.parse().unwrap()), ..settings.clone() };
     settings.append.append_memory_bytes = 2 * settings.http.body_bytes_max - 1;
     let components = Components {
         clock: Arc::new(SystemClock::new()),
@@ -284,6 +286,10 @@ async fn a_frontend_that_could_never_take_its_largest_request_does_not_start() {
         object_store: Arc::new(MemoryStore::new()),
         queues: Arc::new(MemoryQueues::default()),
     };
-    let started = run(settings, components, |_| panic!("it listens"), std::future::pending()).await;
+    let start =
+        |settings| run(settings, components.clone(), |_| panic!("it listens"), std::future::pending());
+    let started = start(settings).await;
     assert!(matches!(started, Err(RunError::AppendMemory { least: 33_554_432, .. })), "{started:?}");
+    let started = start(polling).await;
+    assert!(matches!(&started, Err(RunError::Queue { queue, .. }) if queue.contains(":sns:")), "{started:?}");
 }

@@ -168,6 +168,20 @@ async fn nothing_overtakes_a_message_that_failed_though_the_topic_changes_meanwh
 }
 
 #[tokio::test]
+async fn messages_for_a_topic_that_is_not_there_go_back_and_say_which_and_wait_for_it() {
+    let frontend = start().await;
+    let taker = taker(&frontend.metadata, &frontend.store);
+    let batch = || (0..4).map(fifo).collect::<Vec<_>>();
+    let failed = taker.ingest.take(batch()).await;
+    assert_eq!(failed.len(), 4);
+    let missed = &failed[0].problem;
+    assert_eq!((missed.code.as_str(), missed.facts.topic.as_deref()), ("topic_not_found", Some("t")));
+    frontend.create("t", 1).await;
+    assert_eq!(take(&taker, batch()).await, ids([]));
+    assert_eq!(by_key(&frontend, "t", 1).await, expected(4));
+}
+
+#[tokio::test]
 async fn a_group_that_takes_several_segments_stops_at_the_one_that_failed() {
     let (frontend, taker) = with_topics(1).await;
     let of_one_group = || (0..2_500).map(|number| fifo(number * 3)).collect::<Vec<_>>();

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fake_metadata::FakeMetadata;
 use super::ingest::{FIFO, Taker, with_topics};
-use super::support::{Frontend, start_with_queues};
+use super::support::{Frontend, start_with_queues, until};
 
 const GROUPS: [&str; 3] = ["AA", "UA", "DL"];
 const TIMES: PollTimes = PollTimes {
@@ -98,15 +98,6 @@ fn poll(taker: &Taker, queue: &Arc<Watched>) -> (JoinHandle<()>, CancellationTok
     (tokio::spawn(async move { ingest.poll(FIFO, &*queue, TIMES, &until).await }), stop)
 }
 
-async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let wait = async {
-        while !is() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
 fn is_empty(queue: &Watched) -> bool {
     let depth = queue.queue.depth();
     depth.visible + depth.in_flight == 0
@@ -135,13 +126,13 @@ async fn messages_are_applied_once_in_the_order_of_their_groups_though_deletes_a
     let queue = watched(3);
     send(&queue, 0..45).await;
     let (first, _stop) = poll(&taker, &queue);
-    until("a delete is lost", || queue.lose.load(Ordering::SeqCst) < 3).await;
+    until("a delete is lost", async || queue.lose.load(Ordering::SeqCst) < 3).await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     assert!(!is_empty(&queue), "what was committed and not deleted comes again");
     send(&queue, 45..60).await;
     let (second, stop) = poll(&taker, &queue);
-    until("the queue is empty", || is_empty(&queue)).await;
+    until("the queue is empty", async || is_empty(&queue)).await;
     stop.cancel();
     second.await.unwrap();
     assert_eq!(queue.lose.load(Ordering::SeqCst), 0);
@@ -155,11 +146,11 @@ async fn messages_stay_in_the_queue_and_are_kept_from_others_while_the_core_take
     frontend.metadata.lose_quorum(true);
     send(&queue, 0..9).await;
     let (task, stop) = poll(&taker, &queue);
-    until("the messages are extended", || queue.extends.load(Ordering::SeqCst) > 0).await;
-    until("they were given back and come again", || queue.receives.load(Ordering::SeqCst) > 2).await;
+    until("the messages are extended", async || queue.extends.load(Ordering::SeqCst) > 0).await;
+    until("they were given back and come again", async || queue.receives.load(Ordering::SeqCst) > 2).await;
     assert_eq!(queue.deletes.load(Ordering::SeqCst), 0);
     frontend.metadata.lose_quorum(false);
-    until("the queue is empty", || is_empty(&queue)).await;
+    until("the queue is empty", async || is_empty(&queue)).await;
     stop.cancel();
     task.await.unwrap();
     assert_eq!(values(&frontend).await, expected(9));
@@ -170,7 +161,7 @@ async fn a_silent_queue_sees_receives_and_nothing_else_and_a_poller_ends_while_i
     let (_frontend, taker) = with_topics(1).await;
     let queue = watched(0);
     let (task, stop) = poll(&taker, &queue);
-    until("it is asked again", || queue.receives.load(Ordering::SeqCst) > 2).await;
+    until("it is asked again", async || queue.receives.load(Ordering::SeqCst) > 2).await;
     stop.cancel();
     task.await.unwrap();
     let others = queue.deletes.load(Ordering::SeqCst) + queue.extends.load(Ordering::SeqCst);
@@ -179,29 +170,39 @@ async fn a_silent_queue_sees_receives_and_nothing_else_and_a_poller_ends_while_i
 
 /// One queue under the URL that belongs to its ARN.
 #[derive(Debug)]
-struct OneQueue(Arc<Watched>);
+struct OneQueue {
+    queue: Arc<Watched>,
+    /// Openings that are still to fail.
+    fail: AtomicUsize,
+}
 
 impl Queues for OneQueue {
     fn open<'a>(&'a self, url: &'a str) -> QueueFuture<'a, Arc<dyn MessageQueue>> {
         assert_eq!(url, "https://sqs.eu-west-1.amazonaws.com/1/flights.fifo");
-        let queue = Arc::clone(&self.0) as Arc<dyn MessageQueue>;
+        let less = |left: usize| left.checked_sub(1);
+        if self.fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            let failure = Failure::Unavailable { said: "no credentials yet".to_owned() };
+            let error = QueueError { queue: url.to_owned(), call: Call::Open, failure };
+            return std::future::ready(Err(error)).boxed();
+        }
+        let queue = Arc::clone(&self.queue) as Arc<dyn MessageQueue>;
         std::future::ready(Ok(queue)).boxed()
     }
 }
 
 #[tokio::test]
-async fn a_process_with_rules_polls_its_queues_until_it_stops() {
+async fn a_process_with_rules_polls_its_queues_as_soon_as_they_are_reached_until_it_stops() {
     let queue = watched(0);
     send(&queue, 0..30).await;
     let store = Arc::new(FaultStore::new(MemoryStore::new()));
-    let queues = OneQueue(Arc::clone(&queue));
+    let queues = OneQueue { queue: Arc::clone(&queue), fail: AtomicUsize::new(2) };
     let frontend = start_with_queues(FakeMetadata::start().await, store, queues, |settings| {
         let rules = r#"[{"queue": "arn:aws:sqs:eu-west-1:1:flights.fifo", "topic": "t"}]"#;
         settings.ingest = Some(rules.parse().unwrap());
     })
     .await;
     frontend.create("t", 2).await;
-    until("the queue is empty", || is_empty(&queue)).await;
+    until("the queue is empty", async || is_empty(&queue)).await;
     assert_eq!(values(&frontend).await, expected(30));
     frontend.stop().await;
     let receives = queue.receives.load(Ordering::SeqCst);

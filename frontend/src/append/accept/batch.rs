@@ -74,7 +74,9 @@ impl Accept {
                 Err(problem) => return results.or(&problem),
             };
             if known.as_ref() == Some(&topics) {
-                // What failed did not fail by old knowledge.
+                // What failed did not fail by old knowledge. Where ids were left to the state machine, it has found no repeat:
+                // so they are what is wrong.
+                results.explain(&requests, &topics);
                 break;
             }
             self.submit_round(&requests, &topics, &mut results).await;
@@ -161,6 +163,16 @@ impl Results {
 
     fn stands_behind(&self, at: usize, broken: &BTreeSet<Arc<str>>) -> bool {
         self.chains[at].as_ref().is_some_and(|chain| broken.contains(chain))
+    }
+
+    /// Says of what failed by its topic which one it was.
+    fn explain(&mut self, requests: &[AppendRequest], topics: &KnownTopics) {
+        for (request, result) in requests.iter().zip(&mut self.decided) {
+            let by_topic = matches!(result, Some(Err(problem)) if may_be_old_knowledge(problem.code));
+            if by_topic && let Err(problem) = request.check_ids(topics) {
+                *result = Some(Err(problem));
+            }
+        }
     }
 
     /// All results; those that were not tried fail.
