@@ -55,7 +55,7 @@ pub enum MaintenanceError {
     #[error("the metadata core did not go along: {0}")]
     Metadata(Problem),
     /// The object store fails.
-    #[error("the object store fails")]
+    #[error(transparent)]
     ObjectStore(#[from] ObjectStoreError),
 }
 
@@ -79,6 +79,14 @@ impl Maintenance {
     /// # Errors
     /// See [`MaintenanceError`]; the job is laid down.
     pub async fn work(&self, enough: &(dyn Fn() -> bool + Send + Sync)) -> Result<Work, MaintenanceError> {
+        let worked = self.work_until(enough).await;
+        if worked.is_err() {
+            self.metrics.maintenance.failures.inc();
+        }
+        worked
+    }
+
+    async fn work_until(&self, enough: &(dyn Fn() -> bool + Send + Sync)) -> Result<Work, MaintenanceError> {
         let mut work = Work::default();
         while !enough() {
             let taken = self.client.repeat(TakeJob { worker: self.name.clone() }).await;
@@ -88,12 +96,7 @@ impl Maintenance {
                 return Ok(work);
             };
             tracing::info!(job = job.task.kind().as_str(), lease = %job.lease, "a maintenance job is taken");
-            let done = self.do_job(&job, enough, &mut work).await;
-            if let Err(error) = &done {
-                self.metrics.maintenance.failures.inc();
-                tracing::warn!(%error, job = job.task.kind().as_str(), "a maintenance job is laid down");
-            }
-            done?;
+            self.do_job(&job, enough, &mut work).await?;
         }
         Ok(work)
     }

@@ -279,7 +279,10 @@ fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
     let router = command!(router, inner, TakeJob, JobTaken, |_, request| Command::TakeJob(request));
     let router = command!(router, inner, ReportJob, JobReported, |_, request| Command::ReportJob(request));
     let router = query!(router, inner, FindOrphans, answer::find_orphans);
-    query!(router, inner, DescribeMaintenance, |state, _: &_| Ok(answer::describe_maintenance(state)))
+    query!(router, inner, DescribeMaintenance, |state, _: &_| Ok(answer::describe_maintenance(
+        state,
+        state.log_time()
+    )))
 }
 
 fn router(inner: &Arc<Inner>) -> Router {

@@ -39,6 +39,7 @@ impl Handle {
         _: DescribeMaintenance,
     ) -> Result<MaintenanceDescription, Problem> {
         let view = self.linearizable().await?;
-        Ok(answer::describe_maintenance(&view.state))
+        // A follower's log time stands still while nobody writes.
+        Ok(answer::describe_maintenance(&view.state, self.log_time()))
     }
 }

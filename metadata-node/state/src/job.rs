@@ -29,7 +29,7 @@ pub(crate) struct Jobs {
     pub(crate) done_until: Timestamp,
     /// The pass that has begun and is not finished.
     pub(crate) pass: Option<Pass>,
-    /// Who is at it.
+    /// Who took it; its time may have run out.
     pub(crate) lease: Option<Lease>,
     /// When a pass was last finished.
     pub(crate) last_success: Option<Timestamp>,
@@ -97,8 +97,13 @@ impl Jobs {
                 settings.orphan_scan_interval
             });
         }
-        let lease = self.lease.as_ref().filter(|lease| lease.expires > now && &*lease.worker != worker)?;
+        let lease = self.holder(now).filter(|lease| &*lease.worker != worker)?;
         Some(lease.expires.since(now))
+    }
+
+    /// Who is at it, at a time.
+    pub(crate) fn holder(&self, now: Timestamp) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| lease.expires > now)
     }
 
     pub(crate) fn take(
@@ -166,7 +171,7 @@ impl Jobs {
             due_since: self.due_since(settings, now),
             last_success: self.last_success,
             done_until: self.done_until,
-            worker: self.lease.as_ref().map(|lease| lease.worker.to_string()),
+            worker: self.holder(now).map(|lease| lease.worker.to_string()),
             progress_percent: self.pass.map(|pass| pass.folders_done * 100 / SEGMENT_FOLDERS),
         }
     }

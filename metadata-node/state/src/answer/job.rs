@@ -35,24 +35,25 @@ pub fn find_orphans(state: &State, request: &FindOrphans) -> Result<Orphans, Pro
     }
     let old = state.log_time.saturating_sub(state.settings.typed.orphan_age);
     let mut orphans: BTreeSet<SegmentId> = candidates.iter().copied().filter(|id| id.time() < old).collect();
-    let (Some(first), Some(last)) = (orphans.first(), orphans.last()) else {
+    let (Some(first), Some(last)) = (orphans.first().copied(), orphans.last().copied()) else {
         return Ok(Orphans { orphans: Vec::new() });
     };
+    let ids = first..=last;
     // The commit of a segment is hardly earlier than its id says, and not much later.
     let first = first.time().saturating_sub(limits::CLOCK_AHEAD_MAX);
     let last = last.time().saturating_add(limits::COMMIT_DEADLINE);
     for committed in state.segments.committed_between(first, last) {
         orphans.remove(&committed);
     }
-    for dead in state.segments.dead().values() {
+    for dead in state.segments.dead().values().filter(|dead| ids.contains(&dead.id)) {
         orphans.remove(&dead.id);
     }
     Ok(Orphans { orphans: orphans.into_iter().collect() })
 }
 
-/// How maintenance is getting on.
-pub fn describe_maintenance(state: &State) -> MaintenanceDescription {
-    MaintenanceDescription { log_time: state.log_time, jobs: vec![describe_job(state, state.log_time)] }
+/// How maintenance is getting on at a time.
+pub fn describe_maintenance(state: &State, now: Timestamp) -> MaintenanceDescription {
+    MaintenanceDescription { log_time: now, jobs: vec![describe_job(state, now)] }
 }
 
 /// The search for orphans at a time.
@@ -68,6 +69,9 @@ pub fn job_wait(state: &State, worker: &str, now: Timestamp) -> Option<Duration>
 /// What workers should be told of.
 pub fn due_jobs(state: &State, now: Timestamp) -> Vec<DueJob> {
     let since = state.jobs.due_since(&state.settings.typed, now);
-    let free = state.jobs.lease.as_ref().is_none_or(|lease| lease.expires <= now);
-    since.filter(|_| free).map(|since| DueJob { kind: JobKind::CollectOrphans, since }).into_iter().collect()
+    since
+        .filter(|_| state.jobs.holder(now).is_none())
+        .map(|since| DueJob { kind: JobKind::CollectOrphans, since })
+        .into_iter()
+        .collect()
 }

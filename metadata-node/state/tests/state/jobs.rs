@@ -69,7 +69,7 @@ fn task(job: &JobLease) -> (i64, i64, u32) {
 }
 
 fn described(cluster: &Cluster) -> JobDescription {
-    answer::describe_maintenance(&cluster.state).jobs.remove(0)
+    answer::describe_maintenance(&cluster.state, Timestamp::from_millis(cluster.now)).jobs.remove(0)
 }
 
 #[test]
@@ -94,7 +94,9 @@ fn a_pass_is_done_by_one_worker_at_a_time_and_goes_on_where_the_last_one_died() 
     assert_eq!(described(&cluster).progress_percent, Some(39));
     cluster.now += lease - 1;
     assert_eq!(ask(&mut cluster, "b"), Err(1), "a reported");
+    assert_eq!(described(&cluster).worker.as_deref(), Some("a"));
     cluster.now += 1;
+    assert_eq!(described(&cluster).worker, None, "its time has run out");
     let second = ask(&mut cluster, "b").unwrap();
     assert_eq!(task(&second), (-24 * HOUR, DUE - HOUR, 100), "a was silent: b goes on");
     assert!(second.lease > job.lease);
