@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use carnax_lambda_runtime_emulator::FunctionSettings;
-use serde_json::{Value, json};
 
 use crate::binaries;
 use crate::cluster::ProcessCluster;
@@ -21,18 +20,4 @@ pub fn carnax_lambda(cluster: &ProcessCluster) -> Result<FunctionSettings> {
     settings.variables.extend(cluster.environment());
     settings.log = Some(cluster.log_of("lambda")?);
     Ok(settings)
-}
-
-/// A request as the event of a function URL.
-pub fn url_event(method: &str, path: &str, document: &Value) -> Value {
-    json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
-        "headers": {"content-type": "application/json", "host": "id.lambda-url.us-east-1.on.aws"},
-        "requestContext": {
-            "accountId": "1", "apiId": "id", "domainName": "id.lambda-url.us-east-1.on.aws", "domainPrefix": "id",
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test"},
-            "requestId": "r", "routeKey": "$default", "stage": "$default", "time": "12/Mar/2020:19:03:58 +0000", "timeEpoch": 1,
-        },
-        "body": document.to_string(), "isBase64Encoded": false,
-    })
 }

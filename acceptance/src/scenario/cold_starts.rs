@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use carnax_core::http::AppendResponse;
-use carnax_lambda_runtime_emulator::Function;
+use carnax_lambda_runtime_emulator::{Function, front};
 use serde_json::{Value, json};
 
 use super::Sizes;
@@ -69,7 +69,12 @@ fn document() -> Value {
 
 /// One append as the event of a function URL.
 async fn append_through(function: &Function) -> Result<Duration> {
-    let event = function::url_event("POST", &format!("/v1/topics/{TOPIC}/records"), &document());
+    let event = front::function_url(
+        "POST",
+        &format!("/v1/topics/{TOPIC}/records"),
+        "",
+        Some(&document().to_string()),
+    );
     let started = Instant::now();
     let answer = function.invoke(&event).await?;
     let elapsed = started.elapsed();

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use carnax::{AlterSettingsRequest, Client, ConfigValue, Offset, PartitionIndex, Record, SideEffects, Start};
 use carnax_core::http::AppendResponse;
 use carnax_core::problem::ProblemDocument;
-use carnax_lambda_runtime_emulator::Function;
+use carnax_lambda_runtime_emulator::{Function, front};
 use carnax_s3_test_server::{Fault, Operation};
 use serde_json::{Value, json};
 
@@ -145,7 +145,8 @@ async fn freeze(
 
 async fn append(function: &Function, value: &str, time: Duration) -> Result<(String, Outcome)> {
     let body = json!({ "records": [{ "value": value, "partition": PARTITION }] });
-    let event = function::url_event("POST", &format!("/v1/topics/{TOPIC}/records"), &body);
+    let event =
+        front::function_url("POST", &format!("/v1/topics/{TOPIC}/records"), "", Some(&body.to_string()));
     let said = function.invoke_for(&event, time).await?;
     let answer: Value = serde_json::from_slice(&said)?;
     let body = answer["body"].as_str().context("an answer has a body")?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use carnax::Start;
-use carnax_lambda_runtime_emulator::Function;
+use carnax_lambda_runtime_emulator::{Function, front};
 use carnax_platform::clock::SystemClock;
 use carnax_queue::MemoryQueue;
 use carnax_sqs_test_server::SqsTestServer;
@@ -76,7 +76,8 @@ async fn answered_one(cluster: &ProcessCluster) -> Result<Function> {
     let function =
         Function::start(&function::carnax_lambda(cluster)?).await.context("cannot start the function")?;
     let document = json!({ "records": [{ "value": "through Lambda" }] });
-    let event = function::url_event("POST", &format!("/v1/topics/{TOPIC}/records"), &document);
+    let event =
+        front::function_url("POST", &format!("/v1/topics/{TOPIC}/records"), "", Some(&document.to_string()));
     let answer = function.invoke(&event).await?;
     ensure!(answer["statusCode"] == 200, "the append was refused: {answer}");
     Ok(function)

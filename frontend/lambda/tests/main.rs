@@ -5,7 +5,6 @@
 
 mod lambda {
     pub mod core;
-    pub mod event;
     pub mod runtime;
 
     mod http;

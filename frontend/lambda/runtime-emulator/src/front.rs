@@ -1,4 +1,4 @@
-//! Events as the fronts of Lambda make them.
+//! Events as the HTTP fronts of Lambda make them, of requests with a JSON body or none.
 
 use serde_json::{Value, json};
 

@@ -14,6 +14,7 @@
 
 mod api;
 mod event_source;
+pub mod front;
 mod function;
 mod process;
 

@@ -66,9 +66,11 @@ async fn a_paused_function_stands_still_until_it_goes_on() {
     let event = json!("hello");
     let mut invoked = std::pin::pin!(function.invoke(&event));
     tokio::select! {
+        biased;
         said = &mut invoked => panic!("a stopped process answered: {said:?}"),
-        () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        () = std::future::ready(()) => {}
     }
+    assert_eq!(state(&function), "T", "an event wakes nobody");
     function.go_on().await.unwrap();
     assert_eq!(invoked.await.unwrap(), event);
     function.pause().await.unwrap();

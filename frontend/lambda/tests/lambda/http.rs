@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use carnax_lambda_runtime_emulator::front::{function_url, load_balancer, v1, v2};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::core;
-use super::event::{function_url, load_balancer, v1, v2};
 use super::runtime::Function;
 
 const RECORDS: &str = "/v1/topics/t/partitions/0/records";

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use carnax_lambda_runtime_emulator::front::function_url;
 use carnax_lambda_runtime_emulator::{EventSource, InvokeError};
 use carnax_platform::clock::SystemClock;
 use carnax_queue::{MemoryQueue, MessageQueue, OutgoingMessage};
@@ -14,7 +15,6 @@ use carnax_sqs_test_server::{ACCESS_KEY, Action, SECRET_KEY, SqsTestServer};
 use serde_json::{Value, json};
 
 use super::core;
-use super::event::function_url;
 use super::runtime::Function;
 
 const QUEUE: &str = "arn:aws:sqs:us-east-1:1:flights.fifo";

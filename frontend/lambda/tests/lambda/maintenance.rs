@@ -6,11 +6,11 @@ use bytes::Bytes;
 use carnax_core::id::{Incarnation, SegmentId};
 use carnax_core::object_key::SegmentKey;
 use carnax_core::time::Timestamp;
+use carnax_lambda_runtime_emulator::front::function_url;
 use carnax_object_store::{ObjectStoreSettings, open};
 use serde_json::json;
 
 use super::core;
-use super::event::function_url;
 use super::runtime::Function;
 
 const PATIENCE: Duration = Duration::from_secs(30);

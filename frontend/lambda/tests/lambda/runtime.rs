@@ -3,11 +3,11 @@
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
+use carnax_lambda_runtime_emulator::front::function_url;
 use carnax_lambda_runtime_emulator::{self as emulator, FunctionSettings};
 use serde_json::Value;
 
 use super::core::Core;
-use super::event::function_url;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
