@@ -13,6 +13,11 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
+locals {
+  # The queues whose messages a function is invoked with.
+  taken_queues = { sqs-ingest = var.ingest[*].queue_arn, maintenance = [var.maintenance_queue_arn] }
+}
+
 data "aws_iam_policy_document" "function" {
   for_each = local.function_names
 
@@ -43,20 +48,11 @@ data "aws_iam_policy_document" "function" {
   }
 
   dynamic "statement" {
-    for_each = each.key == "maintenance" ? [1] : []
-    content {
-      sid       = "TakeAnnouncements"
-      actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
-      resources = [var.maintenance_queue_arn]
-    }
-  }
-
-  dynamic "statement" {
-    for_each = each.key == "sqs-ingest" ? [1] : []
+    for_each = contains(keys(local.taken_queues), each.key) ? [local.taken_queues[each.key]] : []
     content {
       sid       = "TakeMessages"
       actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
-      resources = var.ingest[*].queue_arn
+      resources = statement.value
     }
   }
 
