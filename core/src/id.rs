@@ -8,7 +8,7 @@
 //! | [`SessionId`] | log index of the opening command | the state machine | never within an incarnation |
 //! | [`CommitNumber`] | 1, 2, 3 … within a session | the frontend | never within a session |
 //! | [`NodeId`] | log index of the registering command; 1 for the first node | the state machine | never |
-//! | [`ClusterId`] | 128 bits, a ULID | the winner of the bootstrap | never |
+//! | [`ClusterId`] | 128 bits, a ULID | the winner of the bootstrap, or a restore | never |
 //! | [`Incarnation`] | 1, 2, 3 … | `cluster/incarnation`, by compare-and-swap | never |
 
 use std::fmt;
@@ -129,7 +129,7 @@ ulid_id! {
 }
 
 ulid_id! {
-    /// Identifies a cluster from its bootstrap on, through every restore.
+    /// Identifies a cluster of metadata nodes, from its bootstrap or from the restore that made it on.
     ClusterId, "a cluster id"
 }
 

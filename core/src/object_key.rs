@@ -5,6 +5,9 @@
 //! cluster/incarnation                                      the incarnation that may write; compare-and-swapped
 //! <incarnation>/segments/<two hex digits of hash>/<ULID>   what frontends write
 //! <incarnation>/merged/<topic id>/<partition>/<ULID>       what merges write
+//! <incarnation>/archive/<first>-<last>                     the Raft log, from a first to a last index
+//! <incarnation>/snapshots/<last>                           what makes the parts of a snapshot one
+//! <incarnation>/snapshot-parts/<last>-<attempt>/<part>     the state after entry `last`, in parts
 //! ```
 //!
 //! The two hex digits spread the load over the prefixes of S3; the age of an object is readable from its ULID.
@@ -15,6 +18,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Incarnation, SegmentId, TopicPartition};
+
+mod backup;
+
+pub use backup::{ArchiveKey, SnapshotKey, SnapshotPartKey};
 
 /// Who started the cluster.
 pub const BOOTSTRAP: &str = "cluster/bootstrap.json";
@@ -45,6 +52,19 @@ pub struct SegmentKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a segment key: {0:?}")]
 pub struct InvalidSegmentKey(String);
+
+/// A text that is no key of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a key of its kind: {0:?}")]
+pub struct InvalidKey(String);
+
+impl InvalidKey {
+    /// What `parse` makes of a text, if that is how it would be written.
+    fn unless_spelled<T: fmt::Display>(text: &str, parse: impl FnOnce() -> Option<T>) -> Result<T, Self> {
+        let key = parse().filter(|key| key.to_string() == text);
+        key.ok_or_else(|| Self(text.chars().take(300).collect()))
+    }
+}
 
 impl SegmentKey {
     /// The key of a segment that a frontend writes.

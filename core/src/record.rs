@@ -44,7 +44,7 @@ mod tests;
 mod varint;
 
 pub use batch::Batch;
-pub use builder::{BatchBuilder, NewRecord, RecordRefused};
+pub use builder::{BatchBuilder, NewRecord, RecordRefused, gap_batch};
 pub use compression::{Compression, UnknownCompression};
 pub use error::BatchError;
 pub use header::{Attributes, BATCH_HEADER_BYTES, BatchHeader};

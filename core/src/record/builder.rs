@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::limits;
 use crate::time::Timestamp;
 
+use super::batch::Batch;
 use super::compression::Compression;
 use super::header::{
     Attributes, BATCH_HEADER_BYTES, BatchHeader, CRC_AT, CRC_COVERS_FROM, LENGTH_END, MAGIC,
@@ -45,6 +46,28 @@ pub enum RecordRefused {
         /// How many.
         headers: usize,
     },
+}
+
+/// A batch without records that takes 1 to 2³¹ offsets: what fills offsets that are skipped. It has no timestamp, as Kafka writes
+/// it: −1.
+///
+/// # Panics
+/// If it is to take no offset, or more than that.
+pub fn gap_batch(offsets: u32) -> Batch {
+    let last = offsets.checked_sub(1).and_then(|last| i32::try_from(last).ok());
+    let mut bytes = vec![0; BATCH_HEADER_BYTES];
+    let no_time = Timestamp::from_millis(-1);
+    seal(
+        &mut bytes,
+        BatchHeader {
+            last_offset_delta: last.expect("a gap has 1 to 2^31 offsets"),
+            base_timestamp: no_time,
+            max_timestamp: no_time,
+            ..EMPTY_HEADER
+        },
+    );
+    let batch = Batch::parse_next(&mut bytes.into()).expect("the header is right");
+    batch.expect("there is a batch")
 }
 
 /// Collects records and makes a batch of them.
@@ -122,26 +145,14 @@ impl BatchBuilder {
         let compression = self.compress(compression);
         let last_offset_delta = i32::try_from(self.count - 1).expect("records are bounded by their limit");
         let header = BatchHeader {
-            base_offset: 0,
-            batch_length: i32::try_from(self.bytes.len() - LENGTH_END)
-                .expect("batches are bounded by their limit"),
-            partition_leader_epoch: -1,
-            magic: MAGIC,
-            crc: 0,
             attributes: Attributes(u16::from(compression.codec())),
             last_offset_delta,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
             record_count: last_offset_delta + 1,
+            ..EMPTY_HEADER
         };
-        let mut fixed = Vec::with_capacity(BATCH_HEADER_BYTES);
-        header.write(&mut fixed);
-        self.bytes[..BATCH_HEADER_BYTES].copy_from_slice(&fixed);
-        let crc = crc32c::crc32c(&self.bytes[CRC_COVERS_FROM..]);
-        self.bytes[CRC_AT..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
+        seal(&mut self.bytes, header);
         self.bytes.into()
     }
 
@@ -171,6 +182,33 @@ impl BatchBuilder {
             RecordRefused::Full
         }
     }
+}
+
+/// No records, no producer.
+const EMPTY_HEADER: BatchHeader = BatchHeader {
+    base_offset: 0,
+    batch_length: 0,
+    partition_leader_epoch: -1,
+    magic: MAGIC,
+    crc: 0,
+    attributes: Attributes(0),
+    last_offset_delta: 0,
+    base_timestamp: Timestamp::EPOCH,
+    max_timestamp: Timestamp::EPOCH,
+    producer_id: -1,
+    producer_epoch: -1,
+    base_sequence: -1,
+    record_count: 0,
+};
+
+/// Puts the header, with length and checksum, before the records.
+fn seal(bytes: &mut [u8], header: BatchHeader) {
+    let batch_length = i32::try_from(bytes.len() - LENGTH_END).expect("batches are bounded by their limit");
+    let mut fixed = Vec::with_capacity(BATCH_HEADER_BYTES);
+    BatchHeader { batch_length, ..header }.write(&mut fixed);
+    bytes[..BATCH_HEADER_BYTES].copy_from_slice(&fixed);
+    let crc = crc32c::crc32c(&bytes[CRC_COVERS_FROM..]);
+    bytes[CRC_AT..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
 }
 
 fn write_record(

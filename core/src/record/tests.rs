@@ -86,3 +86,14 @@ fn a_full_builder_refuses_and_says_whether_the_record_fits_elsewhere() {
     assert!(bytes.len() <= 200);
     assert_eq!(Batch::parse_all(bytes).unwrap()[0].verify_records(), Ok(()));
 }
+
+#[test]
+fn a_gap_takes_offsets_and_has_no_records() {
+    for offsets in [1, 10_000, 1 << 31] {
+        let gap = gap_batch(offsets);
+        gap.verify_checksum().unwrap();
+        assert_eq!((gap.offset_count(), gap.bytes().len()), (offsets, BATCH_HEADER_BYTES));
+        assert_eq!(gap.records().unwrap().count(), 0);
+        assert!(gap.verify().is_err(), "nobody may send one");
+    }
+}
