@@ -5,6 +5,7 @@
 //! | [`TopicId`] | 128 bits, a ULID | the leader, when it proposes the creation | never |
 //! | [`PartitionIndex`] | 0, 1, 2 … within a topic | the state machine | never within a topic id |
 //! | [`SegmentId`] | 128 bits, a ULID | the frontend that writes the object | never |
+//! | [`SegmentNumber`] | 0, 1, 2 … in the order of commits | the state machine | never |
 //! | [`SessionId`] | log index of the opening command | the state machine | never within an incarnation |
 //! | [`CommitNumber`] | 1, 2, 3 … within a session | the frontend | never within a session |
 //! | [`NodeId`] | log index of the registering command; 1 for the first node | the state machine | never |
@@ -136,6 +137,11 @@ ulid_id! {
 number_id! {
     /// A partition within its topic, from 0.
     PartitionIndex(u32)
+}
+
+number_id! {
+    /// The place of a segment in the order of commits: the short name that the metadata core has for it.
+    SegmentNumber(u64)
 }
 
 number_id! {

@@ -72,6 +72,25 @@ pub const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
 pub const ORPHAN_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Objects in one question for orphans.
 pub const FIND_ORPHANS_MAX: usize = 1_000;
+/// How long after its death an object may be deleted, where `delete.grace.ms` is not set: longer than any reader needs that planned
+/// before.
+pub const DELETE_GRACE: Duration = Duration::from_secs(15 * 60);
+/// Dead objects in one answer.
+pub const FIND_DEAD_MAX: usize = 1_000;
+/// What a merge makes: slices of about so many bytes.
+pub const MERGED_BYTES_TARGET: u64 = 128 * MIB as u64;
+/// Slices from this size on are not merged any more.
+pub const MERGED_BYTES_ENOUGH: u64 = MERGED_BYTES_TARGET / 4;
+/// How many slices a merge waits for, where `merge.slices` is not set.
+pub const MERGE_SLICES: u64 = 32;
+/// Slices of one partition in one plan of a merge.
+pub const MERGE_PART_SLICES_MAX: usize = 1_024;
+/// Slices in one plan of a merge.
+pub const MERGE_SLICES_MAX: usize = 20_000;
+/// Partitions in one plan of a merge.
+pub const MERGE_PARTS_MAX: usize = 1_000;
+/// Partitions whose log start moves by one command.
+pub const RETAIN_PARTITIONS_MAX: usize = 10_000;
 /// How long a worker has a maintenance job without reporting, in log time.
 pub const JOB_LEASE: Duration = Duration::from_secs(60);
 /// How long an idle session lives, in log time.
@@ -156,6 +175,8 @@ const _: () = {
     assert!(SEGMENT_COMMIT_BYTES_MAX * COMMIT_SEGMENTS_MAX <= COMMAND_BYTES_MAX);
     assert!(COMMAND_BYTES_MAX < RPC_MESSAGE_BYTES_MAX);
     assert!(UNIT_PARTITIONS_MAX <= SEGMENT_SLICES_MAX);
+    assert!(MERGED_BYTES_TARGET < SEGMENT_BYTES_MAX);
+    assert!(MERGE_PARTS_MAX <= SEGMENT_SLICES_MAX && MERGE_PART_SLICES_MAX <= MERGE_SLICES_MAX);
     assert!(COMMIT_DEADLINE.as_secs() < SESSION_EXPIRY.as_secs());
     assert!(COMMIT_DEADLINE.as_secs() + CLOCK_AHEAD_MAX.as_secs() < ORPHAN_AGE.as_secs());
     assert!(TOPIC_PARTITIONS_MAX as usize <= PARTITIONS_MAX);

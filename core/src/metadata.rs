@@ -14,6 +14,7 @@ mod fetch;
 mod group;
 mod job;
 mod producer;
+mod replace;
 mod settings;
 mod wakeup;
 
@@ -48,6 +49,10 @@ pub use job::{
     JobReported, JobTaken, JobTask, MaintenanceDescription, Orphans, ReportJob, TakeJob,
 };
 pub use producer::{DescribeProducer, FencedEpoch, KeptReply, ProducerDescription, RaiseProducerEpoch};
+pub use replace::{
+    DeadForgotten, DeadObject, DeadObjects, FindDead, ForgetDead, MergePart, MergePlan, PlanMerge,
+    ReplaceSlices, ReplacedPart, SlicesReplaced, SourceSlice,
+};
 pub use settings::{AlterSettings, ClusterSettings, DescribeSettings, InvalidSetting, SettingsDescription};
 pub use wakeup::{
     CommitEvent, CommittedRange, DeleteWakeup, DeletedWakeup, ListWakeups, PutWakeup, WakeupDescription,
@@ -109,6 +114,10 @@ calls! {
     TakeJob => JobTaken;
     ReportJob => JobReported;
     FindOrphans => Orphans;
+    PlanMerge => MergePlan;
+    ReplaceSlices => SlicesReplaced;
+    FindDead => DeadObjects;
+    ForgetDead => DeadForgotten;
     DescribeMaintenance => MaintenanceDescription;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;

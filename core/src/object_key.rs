@@ -3,8 +3,8 @@
 //! ```text
 //! cluster/bootstrap.json                                   who started the cluster; put once
 //! cluster/incarnation                                      the incarnation that may write; compare-and-swapped
-//! <incarnation>/segments/<two hex digits of hash>/<ULID>   what frontends write
-//! <incarnation>/merged/<topic id>/<partition>/<ULID>       what merges write
+//! <incarnation>/segments/<two hex digits of hash>/<ULID>   what frontends write, and merges of several partitions
+//! <incarnation>/merged/<topic id>/<partition>/<ULID>       what merges of one partition write
 //! <incarnation>/archive/<first>-<last>                     the Raft log, from a first to a last index
 //! <incarnation>/snapshots/<last>                           what makes the parts of a snapshot one
 //! <incarnation>/snapshot-parts/<last>-<attempt>/<part>     the state after entry `last`, in parts
@@ -70,6 +70,16 @@ impl SegmentKey {
     /// The key of a segment that a frontend writes.
     pub fn appended(incarnation: Incarnation, segment: SegmentId) -> Self {
         Self { incarnation, segment, merged: None }
+    }
+
+    /// The key of the object into which slices of one partition, or of several, are rewritten.
+    pub fn rewritten(
+        incarnation: Incarnation,
+        segment: SegmentId,
+        mut parts: impl Iterator<Item = TopicPartition>,
+    ) -> Self {
+        let only = parts.next().filter(|_| parts.next().is_none());
+        Self { incarnation, segment, merged: only }
     }
 }
 

@@ -88,6 +88,9 @@ pub struct PlannedSlice {
     pub max_timestamp: Timestamp,
     /// Log time of the commit: the timestamp of records in a topic with `message.timestamp.type=LogAppendTime`.
     pub append_time: Timestamp,
+    /// Whether a merge or a key compaction wrote it: its batches have their final timestamps, and may have holes between offsets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rewritten: bool,
 }
 
 /// Follows what is committed, from now on.

@@ -15,13 +15,25 @@ use crate::time::Timestamp;
 pub enum JobKind {
     /// Deletes objects that were uploaded and never committed.
     CollectOrphans,
+    /// Deletes objects that were committed and that nothing refers to any more.
+    CollectDead,
+    /// Rewrites many small slices into few large ones.
+    Merge,
+    /// Rewrites slices of topics with `cleanup.policy=compact`, so that the newest record of each key stays.
+    CompactKeys,
 }
 
 impl JobKind {
+    /// All kinds, the most urgent first.
+    pub const ALL: [Self; 4] = [Self::CollectDead, Self::Merge, Self::CompactKeys, Self::CollectOrphans];
+
     /// Its name in messages, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CollectOrphans => "collect_orphans",
+            Self::CollectDead => "collect_dead",
+            Self::Merge => "merge",
+            Self::CompactKeys => "compact_keys",
         }
     }
 }
@@ -40,6 +52,9 @@ pub struct JobAnnouncement {
 pub struct TakeJob {
     /// Who asks; another text for each process. At most [`ADDRESS_BYTES_MAX`](crate::limits::ADDRESS_BYTES_MAX).
     pub worker: String,
+    /// Which kind of job: the leader says so, who knows what is due; none is the search for orphans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<JobKind>,
 }
 
 /// What there is to do.
@@ -77,6 +92,12 @@ pub enum JobTask {
         /// So many of the [`SEGMENT_FOLDERS`](crate::object_key::SEGMENT_FOLDERS) were looked at already.
         folders_done: u32,
     },
+    /// Ask for dead objects and delete them, until there are none ([`FindDead`](super::FindDead)).
+    CollectDead,
+    /// Ask for plans and carry them out, until there are none ([`PlanMerge`](super::PlanMerge)).
+    Merge,
+    /// Ask for plans and carry them out, until there are none.
+    CompactKeys,
 }
 
 impl JobTask {
@@ -84,6 +105,9 @@ impl JobTask {
     pub fn kind(&self) -> JobKind {
         match self {
             Self::CollectOrphans { .. } => JobKind::CollectOrphans,
+            Self::CollectDead => JobKind::CollectDead,
+            Self::Merge => JobKind::Merge,
+            Self::CompactKeys => JobKind::CompactKeys,
         }
     }
 }
@@ -95,7 +119,7 @@ pub struct ReportJob {
     pub kind: JobKind,
     /// The lease under which it was taken.
     pub lease: LogIndex,
-    /// How much of it is done; never less than before.
+    /// How much of it is done; never less than before. Only the search for orphans counts folders; 0 for others.
     pub folders_done: u32,
     /// Whether the worker goes on.
     pub next: AfterReport,
@@ -163,10 +187,13 @@ pub struct JobDescription {
     pub due_since: Option<Timestamp>,
     /// When it was last finished.
     pub last_success: Option<Timestamp>,
-    /// Everything older than this was looked at.
+    /// Everything older than this was looked at; 1970 for jobs that do not go by time.
     pub done_until: Timestamp,
     /// Who is at it.
     pub worker: Option<String>,
     /// Hundredths of the job under way that are done; none if none is under way.
     pub progress_percent: Option<u32>,
+    /// How much there is to do: dead objects that may be deleted, partitions to merge or to compact; 0 for the search for orphans.
+    #[serde(default)]
+    pub backlog: u64,
 }

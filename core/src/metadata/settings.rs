@@ -47,6 +47,10 @@ pub struct ClusterSettings {
     pub orphan_age: Duration,
     /// `orphan.scan.interval.ms`: how often orphans are looked for, if anybody wrote. 1 s to 366 days, default 6 hours.
     pub orphan_scan_interval: Duration,
+    /// `delete.grace.ms`: how long an object stays that nothing refers to any more. 1 s to 366 days, default 15 minutes.
+    pub delete_grace: Duration,
+    /// `merge.slices`: how many small slices of a partition a merge waits for. 2 to 1,000, default 32.
+    pub merge_slices: u64,
 }
 
 impl Default for ClusterSettings {
@@ -60,6 +64,8 @@ impl Default for ClusterSettings {
             commit_deadline: limits::COMMIT_DEADLINE,
             orphan_age: limits::ORPHAN_AGE,
             orphan_scan_interval: Duration::from_secs(6 * 60 * 60),
+            delete_grace: limits::DELETE_GRACE,
+            merge_slices: limits::MERGE_SLICES,
         }
     }
 }
@@ -102,14 +108,18 @@ const GROUP_RETENTION: &str = "group.offsets.retention.ms";
 const COMMIT_DEADLINE: &str = "commit.deadline.ms";
 const ORPHAN_AGE: &str = "orphan.age.ms";
 const ORPHAN_SCAN_INTERVAL: &str = "orphan.scan.interval.ms";
+const DELETE_GRACE: &str = "delete.grace.ms";
+const MERGE_SLICES: &str = "merge.slices";
 
 impl ClusterSettings {
     /// All names, in order.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 10] = [
         COMMIT_DEADLINE,
+        DELETE_GRACE,
         GROUP_RETENTION,
         IDEMPOTENCY_MAX,
         IDEMPOTENCY_WINDOW,
+        MERGE_SLICES,
         ORPHAN_AGE,
         ORPHAN_SCAN_INTERVAL,
         PRODUCERS_MAX,
@@ -157,6 +167,8 @@ impl ClusterSettings {
                 ORPHAN_SCAN_INTERVAL => {
                     settings.orphan_scan_interval = window(ORPHAN_SCAN_INTERVAL, value, 366)?;
                 }
+                DELETE_GRACE => settings.delete_grace = window(DELETE_GRACE, value, 366)?,
+                MERGE_SLICES => settings.merge_slices = number(MERGE_SLICES, value, 2, 1_000)?,
                 _ => return Err(InvalidSetting::Unknown(name.chars().take(100).collect())),
             }
         }
@@ -175,6 +187,8 @@ impl ClusterSettings {
             (COMMIT_DEADLINE, millis(self.commit_deadline)),
             (ORPHAN_AGE, millis(self.orphan_age)),
             (ORPHAN_SCAN_INTERVAL, millis(self.orphan_scan_interval)),
+            (DELETE_GRACE, millis(self.delete_grace)),
+            (MERGE_SLICES, self.merge_slices.to_string()),
         ];
         entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -186,6 +186,7 @@ fn fetch_plans_and_notices_are_understood_as_ever() {
         end_offset: Offset(44),
         max_timestamp: time(1_700_000_000_000),
         append_time: time(1_700_000_000_001),
+        rewritten: false,
     };
     let merged = PlannedSlice { segment: SegmentKey { merged: Some(on()), ..appended }, ..slice };
     check(

@@ -10,7 +10,6 @@ use carnax_core::metadata::{
     DescribeTopic, FetchFrom, FetchPlan, ListTopics, PartitionNotice, PlanFetch, PlannedSlice,
     SegmentOutcome, TopicDescription, TopicPage, UnitOutcome,
 };
-use carnax_core::object_key::SegmentKey;
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -18,6 +17,7 @@ use carnax_core::topic::TopicName;
 
 mod group;
 mod job;
+mod merge;
 mod producer;
 mod wakeup;
 
@@ -25,7 +25,10 @@ pub use crate::node::Node;
 pub use group::{
     Session, describe_group, fetch_offsets, list_groups, member_assignment, must_confirm, sessions,
 };
-pub use job::{DueJob, describe_job, describe_maintenance, due_jobs, find_orphans, job_wait};
+pub use job::{
+    DueJob, NextJob, describe_job, describe_maintenance, due_jobs, find_dead, find_orphans, next_job,
+};
+pub use merge::{due_retention, plan_merge};
 pub use producer::{describe_fencing_token, describe_producer, describe_settings};
 pub use wakeup::{Announcement, announcement, list_wakeups, wakeups};
 
@@ -237,14 +240,15 @@ fn start_of(partition: &Partition, from: FetchFrom) -> Result<Offset, Problem> {
 }
 
 fn planned(state: &State, slice: &Slice) -> Option<PlannedSlice> {
-    let segment = state.segments.get(slice.segment)?;
+    let (key, segment) = state.segments.object(slice.segment)?;
     Some(PlannedSlice {
-        segment: SegmentKey::appended(segment.incarnation, segment.id),
+        segment: key,
         segment_size: u64::from(segment.size),
         bytes: slice.bytes(),
         base_offset: slice.base,
         end_offset: slice.end(),
         max_timestamp: slice.max_timestamp,
         append_time: segment.append_time,
+        rewritten: state.segments.rewritten().contains_key(&slice.segment),
     })
 }

@@ -4,15 +4,17 @@
 //! nothing but the state and the entry.
 
 mod commit;
+mod replace;
 mod unit;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::{LogIndex, NodeId, PartitionIndex};
+use carnax_core::id::{LogIndex, NodeId, PartitionIndex, TopicPartition};
 use carnax_core::metadata::{
     AlterSettings, DeleteTopic, DeletedTopic, DeletedWakeup, PartitionFence, SessionOpened, SetFencingToken,
     SettingsDescription, TokenNow, TrimPartition, TrimmedPartition,
 };
 use carnax_core::name::FencingToken;
+use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicName;
@@ -159,6 +161,13 @@ impl State {
                 self.jobs.take(&self.settings.typed, at, request, incarnation).map(Reply::JobTaken)
             }
             Command::ReportJob(report) => self.jobs.report(at, report).map(Reply::JobReported),
+            Command::ReplaceSlices(request) => {
+                let replaced = self.replace_slices(at, request)?;
+                self.jobs.somebody_writes(at);
+                Ok(Reply::SlicesReplaced(replaced))
+            }
+            Command::Retain { partitions } => Ok(Reply::Retained { moved: self.retain(at, partitions)? }),
+            Command::ForgetDead(request) => self.forget_dead(request).map(Reply::DeadForgotten),
         }
     }
 
@@ -297,16 +306,19 @@ impl State {
                 facts.high_watermark = Some(partition.high_watermark);
             }));
         }
+        let on = TopicPartition { topic: id, partition: request.partition };
+        Ok(TrimmedPartition { log_start: self.move_log_start(at, on, request.before) })
+    }
+
+    /// Moves the log start of a partition that exists up, and drops what lies below it; says where it is now.
+    fn move_log_start(&mut self, at: Moment, on: TopicPartition, before: Offset) -> Offset {
         let mut dropped = Vec::new();
-        let partition = self.topics.get_mut(id).and_then(|topic| topic.partition_mut(request.partition));
-        let partition = partition.expect("the partition was found above");
-        partition.trim(request.before, &mut |slice| dropped.push(slice.segment));
+        let partition = self.topics.get_mut(on.topic).and_then(|topic| topic.partition_mut(on.partition));
+        let partition = partition.expect("the caller has found the partition");
+        partition.trim(before, &mut |slice| dropped.push(slice.segment));
         let log_start = partition.log_start;
-        for segment in &dropped {
-            self.segments.drop_slice(*segment, at);
-        }
-        self.topics.slice_count = self.topics.slice_count.saturating_sub(dropped.len() as u64);
-        Ok(TrimmedPartition { log_start })
+        self.drop_slices(at, &dropped);
+        log_start
     }
 
     pub(crate) fn cluster(&self) -> Result<&Cluster, Problem> {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, PartitionIndex, TopicId};
+use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, PartitionIndex, TopicId, TopicPartition};
 use carnax_core::metadata::{
-    AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CreateTopic, DeleteGroup, DeleteTopic,
-    DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, Heartbeat, JobReported, JobTaken, JoinGroup,
-    LeaveGroup, LeftGroup, MemberAssignment, OffsetsCommitted, OpenSession, PartitionFence,
-    ProducerDescription, PutWakeup, RaiseProducerEpoch, ReportJob, SegmentsCommitted, SessionOpened,
-    SetFencingToken, SettingsDescription, TakeJob, TopicDescription, TrimPartition, TrimmedPartition,
-    WakeupDescription,
+    AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CreateTopic, DeadForgotten, DeleteGroup,
+    DeleteTopic, DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, ForgetDead, Heartbeat, JobReported,
+    JobTaken, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment, OffsetsCommitted, OpenSession,
+    PartitionFence, ProducerDescription, PutWakeup, RaiseProducerEpoch, ReplaceSlices, ReportJob,
+    SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription, SlicesReplaced, TakeJob,
+    TopicDescription, TrimPartition, TrimmedPartition, WakeupDescription,
 };
 use carnax_core::name::{GroupName, MemberId, WakeupName};
 use carnax_core::offset::Offset;
@@ -116,6 +116,16 @@ pub enum Command {
     TakeJob(TakeJob),
     /// Says how far a worker is.
     ReportJob(ReportJob),
+    /// Puts rewritten slices into the places of others. Level 5, as everything below.
+    ReplaceSlices(ReplaceSlices),
+    /// Moves log starts up to where retention says. Proposed by the leader for partitions that seem due; whether they are is
+    /// decided when it is applied.
+    Retain {
+        /// Which; at most [`RETAIN_PARTITIONS_MAX`](carnax_core::limits::RETAIN_PARTITIONS_MAX).
+        partitions: Vec<TopicPartition>,
+    },
+    /// Dead objects are deleted.
+    ForgetDead(ForgetDead),
 }
 
 /// The answer to a command that was done: one variant for each command.
@@ -192,6 +202,15 @@ pub enum Reply {
     JobTaken(JobTaken),
     /// To [`Command::ReportJob`].
     JobReported(JobReported),
+    /// To [`Command::ReplaceSlices`].
+    SlicesReplaced(SlicesReplaced),
+    /// To [`Command::Retain`].
+    Retained {
+        /// Partitions whose log start moved.
+        moved: u64,
+    },
+    /// To [`Command::ForgetDead`].
+    DeadForgotten(DeadForgotten),
 }
 
 /// What became of a command: done, or refused without side effects.

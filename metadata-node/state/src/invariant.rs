@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carnax_core::id::{PartitionIndex, SegmentId, TopicPartition};
 use carnax_core::limits;
+use carnax_core::metadata::JobKind;
 use carnax_core::object_key::SEGMENT_FOLDERS;
 use carnax_core::offset::Offset;
 
@@ -31,7 +32,7 @@ pub fn check(state: &State) -> Vec<String> {
             checks.iter().filter(|(_, holds)| !holds(partition)).map(|(name, _)| format!("{on}: {name}")),
         );
     }
-    let checks: [Predicate<State>; 12] = [
+    let checks: [Predicate<State>; 13] = [
         ("live counts are the slices", live_counts_are_the_slices),
         ("slices lie in their objects and share no byte", slices_lie_in_their_objects_and_share_no_byte),
         ("names and ids match", names_and_ids_match),
@@ -44,6 +45,7 @@ pub fn check(state: &State) -> Vec<String> {
         ("wake-ups speak of what is committed", wakeups_speak_of_what_is_committed),
         ("jobs are sound", jobs_are_sound),
         ("segments are in order of commit", segments_are_in_order_of_commit),
+        ("rewritten segments are of whom they say", rewritten_segments_are_of_whom_they_say),
     ];
     broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
     broken.extend(group::check(state));
@@ -185,9 +187,15 @@ fn wakeups_speak_of_what_is_committed(state: &State) -> bool {
 
 /// Times are log time of earlier entries. A lease is on a pass, and a pass goes over the folders once.
 fn jobs_are_sound(state: &State) -> bool {
-    let Jobs { written, done_until, pass, lease, last_success } = &state.jobs;
+    let Jobs { written, done_until, pass, lease, last_success, seats } = &state.jobs;
+    let seats_are_sound = seats.iter().all(|(kind, seat)| {
+        *kind != JobKind::CollectOrphans
+            && seat.lease.as_ref().is_none_or(|lease| lease.id <= state.applied)
+            && seat.last_success.is_none_or(|time| time <= state.log_time)
+    });
     let times = [Some(*written), Some(*done_until), pass.map(|pass| pass.until), *last_success];
-    times.into_iter().flatten().all(|time| time <= state.log_time)
+    seats_are_sound
+        && times.into_iter().flatten().all(|time| time <= state.log_time)
         && pass.is_none_or(|pass| pass.folders_done <= SEGMENT_FOLDERS)
         && lease.as_ref().is_none_or(|lease| pass.is_some() && lease.id <= state.applied)
 }
@@ -195,6 +203,19 @@ fn jobs_are_sound(state: &State) -> bool {
 /// Numbers are given out in the order of commits, whose log time never goes back.
 fn segments_are_in_order_of_commit(state: &State) -> bool {
     state.segments.iter().map(|(_, segment)| segment.append_time).is_sorted()
+}
+
+/// A replacement notes its segment, which leaves when it is dead and deleted. The object of a single part has slices of that
+/// partition alone.
+fn rewritten_segments_are_of_whom_they_say(state: &State) -> bool {
+    let segments = &state.segments;
+    let dead: BTreeSet<SegmentNumber> = segments.dead().keys().map(|(_, number)| *number).collect();
+    let known = |number: &SegmentNumber| segments.get(*number).is_some() || dead.contains(number);
+    segments.rewritten().keys().all(known)
+        && partitions(state).all(|(on, partition)| {
+            let only = |slice: &Slice| segments.rewritten().get(&slice.segment).copied().flatten();
+            slices_of(partition).iter().all(|slice| only(slice).is_none_or(|only| only == on))
+        })
 }
 
 /// A segment is remembered when it is committed, which its time must allow, and nothing is forgotten that could still be

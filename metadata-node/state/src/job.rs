@@ -1,7 +1,8 @@
 //! Maintenance jobs: what is due, who has it, how far it is.
 //!
-//! There is one kind so far, the search for orphans. A pass looks at the objects whose ids are older than an orphan's, from
-//! where the last pass ended, folder by folder, so that a worker which dies or runs out of time loses little.
+//! The search for orphans goes in passes: one looks at the objects whose ids are older than an orphan's, from where the last pass
+//! ended, folder by folder, so that a worker which dies or runs out of time loses little. The other kinds need no memory: what there
+//! is to do follows from the rest of the state, so that all there is here is who is at it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +17,12 @@ use carnax_core::metadata::{
 use carnax_core::object_key::SEGMENT_FOLDERS;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
+use imbl::OrdMap;
 
 use crate::entry::FeatureLevel;
 use crate::segment::Moment;
 
-/// The search for orphans.
+/// The search for orphans, and who is at the other jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Jobs {
     /// Log time of the last session or commit: until then somebody may have left objects behind.
@@ -32,6 +34,17 @@ pub(crate) struct Jobs {
     /// Who took it; its time may have run out.
     pub(crate) lease: Option<Lease>,
     /// When a pass was last finished.
+    pub(crate) last_success: Option<Timestamp>,
+    /// Of the other kinds.
+    pub(crate) seats: OrdMap<JobKind, Seat>,
+}
+
+/// Who is at a job that needs no memory of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seat {
+    /// Who took it; its time may have run out.
+    pub(crate) lease: Option<Lease>,
+    /// When there was last nothing left to do.
     pub(crate) last_success: Option<Timestamp>,
 }
 
@@ -53,7 +66,7 @@ pub(crate) struct Lease {
 impl Default for Jobs {
     fn default() -> Self {
         let (written, done_until) = (Timestamp::EPOCH, Timestamp::EPOCH);
-        Self { written, done_until, pass: None, lease: None, last_success: None }
+        Self { written, done_until, pass: None, lease: None, last_success: None, seats: OrdMap::new() }
     }
 }
 
@@ -87,23 +100,34 @@ impl Jobs {
         self.written >= self.done_until && self.written > Timestamp::EPOCH
     }
 
-    /// How long a worker gets no job; none if there is one for it.
-    pub(crate) fn wait(&self, settings: &ClusterSettings, worker: &str, now: Timestamp) -> Option<Duration> {
-        if self.due_since(settings, now).is_none() {
-            let worth_it = self.is_worth_it();
-            return Some(if worth_it {
-                self.next_pass(settings).since(now)
-            } else {
-                settings.orphan_scan_interval
-            });
-        }
-        let lease = self.holder(now).filter(|lease| &*lease.worker != worker)?;
+    /// How long it takes until a pass is due that is not.
+    pub(crate) fn due_in(&self, settings: &ClusterSettings, now: Timestamp) -> Duration {
+        if self.is_worth_it() { self.next_pass(settings).since(now) } else { settings.orphan_scan_interval }
+    }
+
+    /// How long a worker does not get a job that is due, since another has it; none if it gets it.
+    pub(crate) fn taken_for(&self, kind: JobKind, worker: &str, now: Timestamp) -> Option<Duration> {
+        let lease = self.holder(kind, now).filter(|lease| &*lease.worker != worker)?;
         Some(lease.expires.since(now))
     }
 
     /// Who is at it, at a time.
-    pub(crate) fn holder(&self, now: Timestamp) -> Option<&Lease> {
-        self.lease.as_ref().filter(|lease| lease.expires > now)
+    pub(crate) fn holder(&self, kind: JobKind, now: Timestamp) -> Option<&Lease> {
+        self.lease(kind).filter(|lease| lease.expires > now)
+    }
+
+    fn lease(&self, kind: JobKind) -> Option<&Lease> {
+        match kind {
+            JobKind::CollectOrphans => self.lease.as_ref(),
+            _ => self.seats.get(&kind)?.lease.as_ref(),
+        }
+    }
+
+    pub(crate) fn last_success(&self, kind: JobKind) -> Option<Timestamp> {
+        match kind {
+            JobKind::CollectOrphans => self.last_success,
+            _ => self.seats.get(&kind)?.last_success,
+        }
     }
 
     pub(crate) fn take(
@@ -118,30 +142,52 @@ impl Jobs {
             let problem = Problem::new(ErrorCode::TooLarge, "the worker's name is too long");
             return Err(problem.with(|facts| facts.limit = limit));
         }
-        if let Some(wait) = self.wait(settings, &request.worker, at.time) {
+        let kind = request.kind.unwrap_or(JobKind::CollectOrphans);
+        let pass_is_due = || self.due_since(settings, at.time).is_some();
+        let wait = match self.taken_for(kind, &request.worker, at.time) {
+            None if kind == JobKind::CollectOrphans && !pass_is_due() => Some(self.due_in(settings, at.time)),
+            wait => wait,
+        };
+        if let Some(wait) = wait {
             return Ok(JobTaken { job: None, ask_again_ms: millis(wait).max(1) });
         }
-        let new = Pass { until: at.time.saturating_sub(settings.orphan_age), folders_done: 0 };
-        let pass = *self.pass.get_or_insert(new);
-        let known = self.lease.take().filter(|lease| *lease.worker == *request.worker);
+        let task = match kind {
+            JobKind::CollectOrphans => self.next_task(settings, at),
+            JobKind::CollectDead => JobTask::CollectDead,
+            JobKind::Merge => JobTask::Merge,
+            JobKind::CompactKeys => JobTask::CompactKeys,
+        };
+        let known = self.lease(kind).filter(|lease| *lease.worker == *request.worker);
         let id = known.map_or(at.index, |lease| lease.id);
         let expires = at.time.saturating_add(limits::JOB_LEASE);
-        self.lease = Some(Lease { id, worker: request.worker.as_str().into(), expires });
-        // An object may have appeared behind the last pass: later than its id says.
-        let from = self.done_until.saturating_sub(limits::ORPHAN_DELAY).max(Timestamp::EPOCH);
-        let Pass { until, folders_done } = pass;
-        let task = JobTask::CollectOrphans { from, until, folders_done };
+        let lease = Some(Lease { id, worker: request.worker.as_str().into(), expires });
+        match kind {
+            JobKind::CollectOrphans => self.lease = lease,
+            _ => self.seats.entry(kind).or_default().lease = lease,
+        }
         let job = JobLease { lease: id, expires_in_ms: millis(limits::JOB_LEASE), incarnation, task };
         Ok(JobTaken { job: Some(job), ask_again_ms: 0 })
     }
 
+    /// The pass under way, or a new one.
+    fn next_task(&mut self, settings: &ClusterSettings, at: Moment) -> JobTask {
+        let new = Pass { until: at.time.saturating_sub(settings.orphan_age), folders_done: 0 };
+        let pass = *self.pass.get_or_insert(new);
+        // An object may have appeared behind the last pass: later than its id says.
+        let from = self.done_until.saturating_sub(limits::ORPHAN_DELAY).max(Timestamp::EPOCH);
+        let Pass { until, folders_done } = pass;
+        JobTask::CollectOrphans { from, until, folders_done }
+    }
+
     pub(crate) fn report(&mut self, at: Moment, report: &ReportJob) -> Result<JobReported, Problem> {
-        let ReportJob { kind: JobKind::CollectOrphans, lease, folders_done, next } = *report;
+        let ReportJob { kind, lease, folders_done, next } = *report;
+        if kind != JobKind::CollectOrphans {
+            return self.report_seat(at, report);
+        }
         let (Some(known), Some(pass)) =
             (self.lease.as_mut().filter(|known| known.id == lease), &mut self.pass)
         else {
-            let detail = format_args!("lease {lease} is another worker's by now, or nobody's");
-            return Err(Problem::new(ErrorCode::LeaseLost, detail));
+            return Err(lease_lost(lease));
         };
         let least = if next == AfterReport::Finish { SEGMENT_FOLDERS } else { pass.folders_done };
         if !(least..=SEGMENT_FOLDERS).contains(&folders_done) {
@@ -165,16 +211,44 @@ impl Jobs {
         Ok(JobReported { expires_in_ms: 0 })
     }
 
-    pub(crate) fn describe(&self, settings: &ClusterSettings, now: Timestamp) -> JobDescription {
+    fn report_seat(&mut self, at: Moment, report: &ReportJob) -> Result<JobReported, Problem> {
+        let ReportJob { kind, lease, next, .. } = *report;
+        let seat = self
+            .seats
+            .get_mut(&kind)
+            .filter(|seat| seat.lease.as_ref().is_some_and(|known| known.id == lease));
+        let Some(seat) = seat else { return Err(lease_lost(lease)) };
+        match (next, &mut seat.lease) {
+            (AfterReport::GoOn, Some(known)) => {
+                known.expires = at.time.saturating_add(limits::JOB_LEASE);
+                return Ok(JobReported { expires_in_ms: millis(limits::JOB_LEASE) });
+            }
+            (AfterReport::Finish, _) => seat.last_success = Some(at.time),
+            _ => {}
+        }
+        seat.lease = None;
+        Ok(JobReported { expires_in_ms: 0 })
+    }
+
+    /// As far as it is known here: what is due, and how much, is for the caller to say.
+    pub(crate) fn describe(&self, kind: JobKind, now: Timestamp) -> JobDescription {
+        let orphans = kind == JobKind::CollectOrphans;
+        let pass = self.pass.filter(|_| orphans);
         JobDescription {
-            job: JobKind::CollectOrphans,
-            due_since: self.due_since(settings, now),
-            last_success: self.last_success,
-            done_until: self.done_until,
-            worker: self.holder(now).map(|lease| lease.worker.to_string()),
-            progress_percent: self.pass.map(|pass| pass.folders_done * 100 / SEGMENT_FOLDERS),
+            job: kind,
+            due_since: None,
+            last_success: self.last_success(kind),
+            done_until: if orphans { self.done_until } else { Timestamp::EPOCH },
+            worker: self.holder(kind, now).map(|lease| lease.worker.to_string()),
+            progress_percent: pass.map(|pass| pass.folders_done * 100 / SEGMENT_FOLDERS),
+            backlog: 0,
         }
     }
+}
+
+fn lease_lost(lease: LogIndex) -> Problem {
+    let detail = format_args!("lease {lease} is another worker's by now, or nobody's");
+    Problem::new(ErrorCode::LeaseLost, detail)
 }
 
 fn millis(duration: Duration) -> u64 {

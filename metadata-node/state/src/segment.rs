@@ -6,15 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnax_core::id::{Incarnation, LogIndex, SegmentId};
+pub(crate) use carnax_core::id::SegmentNumber;
+use carnax_core::id::{Incarnation, LogIndex, SegmentId, TopicPartition};
+use carnax_core::object_key::SegmentKey;
 use carnax_core::time::Timestamp;
 use imbl::{OrdMap, OrdSet};
 
 use crate::entry::FeatureLevel;
-
-/// The place of a segment in the order of commits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SegmentNumber(pub(crate) u64);
 
 /// An object that live slices refer to.
 ///
@@ -58,6 +56,9 @@ pub(crate) struct Segments {
     next: u64,
     /// Segments with live slices.
     live: u64,
+    /// Those that a merge or a key compaction wrote, live or dead: for which partition, if for one alone. A table of its own, since
+    /// they are few, and large.
+    rewritten: OrdMap<SegmentNumber, Option<TopicPartition>>,
     /// In order of death.
     dead: OrdMap<(LogIndex, SegmentNumber), DeadSegment>,
     /// Every segment that was committed and whose time would still allow it to be committed once more.
@@ -69,8 +70,8 @@ pub(crate) struct Segments {
 
 impl Default for Segments {
     fn default() -> Self {
-        let (chunks, dead, recent) = Default::default();
-        Self { chunks, next: 0, live: 0, dead, recent, closed_before: Timestamp::MIN }
+        let (chunks, rewritten, dead, recent) = Default::default();
+        Self { chunks, next: 0, live: 0, rewritten, dead, recent, closed_before: Timestamp::MIN }
     }
 }
 
@@ -89,6 +90,27 @@ impl Segments {
 
     pub(crate) fn dead(&self) -> &OrdMap<(LogIndex, SegmentNumber), DeadSegment> {
         &self.dead
+    }
+
+    pub(crate) fn rewritten(&self) -> &OrdMap<SegmentNumber, Option<TopicPartition>> {
+        &self.rewritten
+    }
+
+    /// The object of a live segment, and the segment.
+    pub(crate) fn object(&self, number: SegmentNumber) -> Option<(SegmentKey, &Segment)> {
+        let segment = self.get(number)?;
+        Some((self.key(number, segment.incarnation, segment.id), segment))
+    }
+
+    /// The object of a segment, live or dead.
+    pub(crate) fn key(
+        &self,
+        number: SegmentNumber,
+        incarnation: Incarnation,
+        segment: SegmentId,
+    ) -> SegmentKey {
+        let merged = self.rewritten.get(&number).copied().flatten();
+        SegmentKey { incarnation, segment, merged }
     }
 
     pub(crate) fn recent(&self) -> &OrdSet<SegmentId> {
@@ -167,6 +189,20 @@ impl Segments {
         self.place(number, segment, at);
     }
 
+    /// Notes that the next segment is the work of a merge or a key compaction.
+    pub(crate) fn next_is_rewritten(&mut self, only: Option<TopicPartition>) {
+        self.rewritten.insert(self.next_number(), only);
+    }
+
+    /// Forgets a dead segment, whose object is deleted; says whether it was there.
+    pub(crate) fn forget_dead(&mut self, died_at: LogIndex, number: SegmentNumber) -> bool {
+        let known = self.dead.remove(&(died_at, number)).is_some();
+        if known {
+            self.rewritten.remove(&number);
+        }
+        known
+    }
+
     /// Counts one slice less.
     pub(crate) fn drop_slice(&mut self, number: SegmentNumber, at: Moment) {
         let Some(chunk) = self.chunks.get_mut(&(number.0 / 64)) else { return };
@@ -230,6 +266,10 @@ impl Segments {
 
     pub(crate) fn restore_dead(&mut self, died_at: LogIndex, number: SegmentNumber, segment: DeadSegment) {
         self.dead.insert((died_at, number), segment);
+    }
+
+    pub(crate) fn restore_rewritten(&mut self, number: SegmentNumber, only: Option<TopicPartition>) -> bool {
+        number < self.next_number() && self.rewritten.insert(number, only).is_none()
     }
 
     pub(crate) fn restore_recent(&mut self, id: SegmentId) {

@@ -14,14 +14,15 @@
 //! | 4 | 4 | CRC32C of the content, big-endian |
 //! | 8 | … | the content: MessagePack with named fields; rows of long tables are arrays |
 //!
-//! Frames come in this order: `head`, `nodes`, `settings`, `sessions`, `producers`, `keys`, `segments`, `dead`, `recent`, `former`,
+//! Frames come in this order: `head`, `nodes`, `settings`, `sessions`, `producers`, `keys`, `segments`, `dead`, `rewritten`, `recent`,
+//! `former`,
 //! then for each topic `topic` and its `partitions` (a partition's later slices in `slices`) and fencing `tokens`,
 //! `groups`, then for each group `group`, a `member` for each of its members and its `offsets`,
-//! `wakeups`, `jobs`, `closed_before`, and `end`, which holds the number of frames before it and a CRC32C over the contents of all
+//! `wakeups`, `jobs`, `seats`, `closed_before`, and `end`, which holds the number of frames before it and a CRC32C over the contents of all
 //! of them, so that a lost or exchanged frame is seen too. A table without rows has no frame. So a state that uses nothing of a later feature level
 //! gives the bytes that builds of the earlier level write and read; those builds refuse the frames that they do not know:
 //! `settings`, `producers`, `keys`, `tokens` and those of groups came with level 2, `wakeups` with level 3,
-//! `jobs` and `closed_before` with level 4.
+//! `jobs` and `closed_before` with level 4, `rewritten` and `seats` with level 5.
 //!
 //! The same state gives the same bytes: everything is written in the order of its key, former topics in that of their deletion,
 //! idempotency keys in that of their acceptance. Neither side ever holds more than

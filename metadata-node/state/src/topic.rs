@@ -22,8 +22,8 @@ pub(crate) struct Topic {
     pub(crate) created: Timestamp,
     /// What was set, each value as [`TopicConfig::to_entries`] spells it.
     pub(crate) config: Arc<ConfigEntries>,
-    /// Follows from the configuration: whether records have the time of their commit.
-    pub(crate) stamps_append_time: bool,
+    /// The same, with the defaults.
+    pub(crate) typed: TopicConfig,
     pub(crate) partitions: Vector<Arc<Partition>>,
 }
 
@@ -127,7 +127,7 @@ impl Topics {
         let topic = Topic {
             name: name.clone(),
             created: now,
-            stamps_append_time: config.stamps_append_time(),
+            typed: config.typed,
             config: Arc::new(config.entries),
             partitions: (0..*partitions).map(|_| Arc::default()).collect(),
         };
@@ -163,7 +163,7 @@ impl Topics {
         self.check_room(u64::from(added))?;
         self.partition_count = self.partition_count.saturating_add(u64::from(added));
         let topic = self.get_mut(id).expect("the topic was resolved above");
-        topic.stamps_append_time = config.stamps_append_time();
+        topic.typed = config.typed;
         topic.config = Arc::new(config.entries);
         topic.partitions.extend((0..added).map(|_| Arc::default()));
         Ok(topic.describe(id))
@@ -207,6 +207,11 @@ impl Topics {
 }
 
 impl Topic {
+    /// Whether records have the time of their commit.
+    pub(crate) fn stamps_append_time(&self) -> bool {
+        self.typed.timestamp_type == TimestampType::LogAppendTime
+    }
+
     pub(crate) fn partition_count(&self) -> u32 {
         u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
     }
@@ -259,7 +264,7 @@ impl Topic {
 
 /// A configuration in both its forms.
 pub(crate) struct Config {
-    typed: TopicConfig,
+    pub(crate) typed: TopicConfig,
     /// What was set, in the one spelling: `"007"` is kept as `"7"`, so that a value takes no more room than it needs.
     pub(crate) entries: ConfigEntries,
 }
@@ -271,10 +276,6 @@ impl Config {
         let mut all = typed.to_entries();
         all.retain(|name, _| entries.contains_key(name));
         Ok(Self { typed, entries: all })
-    }
-
-    pub(crate) fn stamps_append_time(&self) -> bool {
-        self.typed.timestamp_type == TimestampType::LogAppendTime
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::{CommitNumber, Incarnation};
+use carnax_core::id::{CommitNumber, Incarnation, SegmentId};
 use carnax_core::limits;
 use carnax_core::metadata::{CommitSegments, SegmentCommit, SegmentOutcome, SegmentsCommitted};
 use carnax_core::problem::Problem;
@@ -97,6 +97,15 @@ impl State {
     /// Whether a segment's units may be looked at; its size, if so.
     fn check_segment(&self, at: Moment, commit: &SegmentCommit) -> Result<u32, Problem> {
         let SegmentCommit { segment, size, units } = commit;
+        self.check_id(at, *segment)?;
+        let slices = units.iter().fold(0_usize, |sum, unit| sum.saturating_add(unit.slices.len()));
+        at_most("units in a segment", units.len(), limits::SEGMENT_UNITS_MAX)?;
+        at_most("slices of units in a segment", slices, limits::SEGMENT_BATCHES_MAX)?;
+        check_size(*size)
+    }
+
+    /// Whether an object may become a segment now.
+    pub(super) fn check_id(&self, at: Moment, segment: SegmentId) -> Result<(), Problem> {
         let time = segment.time();
         let oldest = self.segments.open_from(at.time, self.settings.typed.commit_deadline);
         let newest = at.time.saturating_add(limits::CLOCK_AHEAD_MAX);
@@ -107,20 +116,21 @@ impl State {
                 facts.actual = Some(time.to_string());
             }));
         }
-        if self.segments.recent().contains(segment) {
+        if self.segments.recent().contains(&segment) {
             // Its units may be in the log under another session: to say that nothing happened would invite a second copy.
             let detail = format_args!("segment {segment} was committed before");
             return Err(Problem::new(ErrorCode::OutcomeUnknown, detail));
         }
-        let slices = units.iter().fold(0_usize, |sum, unit| sum.saturating_add(unit.slices.len()));
-        at_most("units in a segment", units.len(), limits::SEGMENT_UNITS_MAX)?;
-        at_most("slices of units in a segment", slices, limits::SEGMENT_BATCHES_MAX)?;
-        match u32::try_from(*size) {
-            Ok(small) if *size <= limits::SEGMENT_BYTES_MAX => Ok(small),
-            _ => {
-                let problem = Problem::new(ErrorCode::TooLarge, format_args!("a segment of {size} bytes"));
-                Err(problem.with(|facts| facts.limit = Some(limits::SEGMENT_BYTES_MAX)))
-            }
+        Ok(())
+    }
+}
+
+pub(super) fn check_size(size: u64) -> Result<u32, Problem> {
+    match u32::try_from(size) {
+        Ok(small) if size <= limits::SEGMENT_BYTES_MAX => Ok(small),
+        _ => {
+            let problem = Problem::new(ErrorCode::TooLarge, format_args!("a segment of {size} bytes"));
+            Err(problem.with(|facts| facts.limit = Some(limits::SEGMENT_BYTES_MAX)))
         }
     }
 }
@@ -132,7 +142,7 @@ fn check_segment_count(segments: &[SegmentCommit], number: CommitNumber) -> Resu
     at_most("segments in a commit", segments.len(), limits::COMMIT_SEGMENTS_MAX)
 }
 
-fn stale_incarnation(believed: Incarnation, actual: Incarnation) -> Problem {
+pub(super) fn stale_incarnation(believed: Incarnation, actual: Incarnation) -> Problem {
     let detail = format_args!("the cluster lives in incarnation {actual}, not {believed}");
     Problem::new(ErrorCode::StaleIncarnation, detail).with(|facts| {
         facts.expected = Some(believed.to_string());

@@ -189,7 +189,7 @@ impl State {
         for UnitSlice { topic, partition, bytes, records, max_timestamp } in slices {
             let (topic, partition, records) = (*topic, *partition, *records);
             let found = self.topics.get_mut(topic).expect("the topic was checked");
-            let max_timestamp = if found.stamps_append_time { at.time } else { *max_timestamp };
+            let max_timestamp = if found.stamps_append_time() { at.time } else { *max_timestamp };
             let found = found.partition_mut(partition).expect("the partition was checked");
             let narrow =
                 |bytes: u64| u32::try_from(bytes).expect("the bytes were checked to lie in the object");

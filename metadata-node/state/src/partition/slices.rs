@@ -1,14 +1,15 @@
 //! The slices of one partition, in order of their offsets: a persistent tree that is only appended to at its right edge
 //! and cut at its left one.
 //!
-//! Each node knows, of what lies below it, where it ends and its largest timestamp. So a slice is found by offset or by
-//! timestamp in as many steps as the tree is deep (four for sixteen million slices), whatever the order of the
+//! Each node knows, of what lies below it, where it ends, its largest timestamp and how much is small. So a slice is found by
+//! offset, by timestamp or by being small in as many steps as the tree is deep (four for sixteen million slices), whatever the order of the
 //! timestamps. Leaves are full, since appends fill them one after the other: a slice costs little more than its own 40 bytes.
 //! A clone shares all nodes; a change copies the path to the changed leaf.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use carnax_core::limits;
 use carnax_core::offset::{ByteRange, Offset};
 use carnax_core::time::Timestamp;
 
@@ -40,6 +41,8 @@ pub(crate) struct Summary {
     pub(crate) max_timestamp: Timestamp,
     pub(crate) bytes: u64,
     pub(crate) slices: u64,
+    /// Those that are worth merging: smaller than [`limits::MERGED_BYTES_ENOUGH`].
+    pub(crate) small: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -95,6 +98,25 @@ impl Slices {
         self.root.lose_height();
     }
 
+    /// Puts one slice into the place of those that it spans: their first offset and their end are its own.
+    pub(crate) fn replace(&mut self, slice: Slice) {
+        self.root.replace(&slice, true);
+        self.root.lose_height();
+    }
+
+    /// The first slice that is small.
+    pub(crate) fn first_small(&self) -> Option<&Slice> {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(slices) => return slices.iter().find(|slice| slice.is_small()),
+                Node::Inner(branches) => {
+                    node = &branches.iter().find(|branch| branch.summary.small > 0)?.node;
+                }
+            }
+        }
+    }
+
     /// The first slice with a record of this timestamp or a later one.
     pub(crate) fn first_reaching(&self, timestamp: Timestamp) -> Option<&Slice> {
         let mut node = &self.root;
@@ -111,6 +133,18 @@ impl Slices {
     /// Visits the slices that reach beyond an offset, in order, until told to stop.
     pub(crate) fn visit_from(&self, offset: Offset, visit: &mut dyn FnMut(&Slice) -> ControlFlow<()>) {
         let _stopped = self.root.visit_from(offset, visit);
+    }
+
+    /// The slices that reach beyond an offset, in order, at most so many.
+    pub(crate) fn some_from(&self, offset: Offset, count: usize) -> Vec<Slice> {
+        let mut found = Vec::new();
+        self.visit_from(offset, &mut |slice| {
+            if found.len() < count {
+                found.push(*slice);
+            }
+            if found.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        found
     }
 
     /// Visits all slices in order.
@@ -132,13 +166,19 @@ impl Slice {
         Offset(self.base.0.saturating_add(u64::from(self.records)))
     }
 
+    /// Whether a merge may take it.
+    pub(crate) fn is_small(&self) -> bool {
+        u64::from(self.length) < limits::MERGED_BYTES_ENOUGH
+    }
+
     pub(crate) fn bytes(&self) -> ByteRange {
         ByteRange { start: u64::from(self.start), length: u64::from(self.length) }
     }
 }
 
 impl Summary {
-    const EMPTY: Self = Self { end: Offset::ZERO, max_timestamp: Timestamp::MIN, bytes: 0, slices: 0 };
+    const EMPTY: Self =
+        Self { end: Offset::ZERO, max_timestamp: Timestamp::MIN, bytes: 0, slices: 0, small: 0 };
 
     fn then(self, next: Self) -> Self {
         Self {
@@ -146,6 +186,7 @@ impl Summary {
             max_timestamp: self.max_timestamp.max(next.max_timestamp),
             bytes: self.bytes.saturating_add(next.bytes),
             slices: self.slices.saturating_add(next.slices),
+            small: self.small.saturating_add(next.small),
         }
     }
 
@@ -155,6 +196,7 @@ impl Summary {
             max_timestamp: slice.max_timestamp,
             bytes: u64::from(slice.length),
             slices: 1,
+            small: u64::from(slice.is_small()),
         }
     }
 }
@@ -241,6 +283,47 @@ impl Node {
         }
     }
 
+    /// Takes out every slice that begins within the new one, and puts that in (`with`) or leaves a gap for it to the left.
+    fn replace(&mut self, new: &Slice, with: bool) {
+        match self {
+            Self::Leaf(slices) => {
+                let from = slices.partition_point(|slice| slice.base < new.base);
+                let to = slices.partition_point(|slice| slice.base < new.end());
+                slices.splice(from..to, with.then_some(*new));
+                slices.shrink_to_fit();
+            }
+            Self::Inner(branches) => {
+                let from = branches.partition_point(|branch| branch.summary.end <= new.base);
+                let to = branches.partition_point(|branch| branch.summary.end < new.end()) + 1;
+                let to = to.min(branches.len());
+                for (place, branch) in (from..).zip(&mut branches[from..to]) {
+                    let node = Arc::make_mut(&mut branch.node);
+                    node.replace(new, with && place == from);
+                    branch.summary = node.summary();
+                }
+                branches.retain(|branch| branch.summary.slices > 0);
+                join_neighbours(branches, from);
+            }
+        }
+    }
+
+    /// Slices of a leaf, or branches of an inner node.
+    fn len(&self) -> usize {
+        match self {
+            Self::Leaf(slices) => slices.len(),
+            Self::Inner(branches) => branches.len(),
+        }
+    }
+
+    /// Takes in what lies to the right, of the same depth.
+    fn take_in(&mut self, right: &Self) {
+        match (self, right) {
+            (Self::Leaf(own), Self::Leaf(others)) => own.extend_from_slice(others),
+            (Self::Inner(own), Self::Inner(others)) => own.extend_from_slice(others),
+            _ => unreachable!("branches of a node are equally deep"),
+        }
+    }
+
     /// Whether the first slice lies wholly below an offset.
     fn begins_below(&self, offset: Offset) -> bool {
         match self {
@@ -302,6 +385,22 @@ impl Node {
             faults.push("leaves of unequal depth");
         }
         depths.first().map_or(0, |depth| depth + 1)
+    }
+}
+
+/// Joins nodes that a replacement has left nearly empty with their neighbours, from the place before `from` on as far as it
+/// reached.
+fn join_neighbours(branches: &mut Vec<Branch>, from: usize) {
+    let first = from.saturating_sub(1);
+    for place in [first, first + 1] {
+        while place + 1 < branches.len()
+            && branches[place].node.len() + branches[place + 1].node.len() <= FANOUT / 2
+        {
+            let right = branches.remove(place + 1);
+            let left = &mut branches[place];
+            Arc::make_mut(&mut left.node).take_in(&right.node);
+            left.summary = left.summary.then(right.summary);
+        }
     }
 }
 

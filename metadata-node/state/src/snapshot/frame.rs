@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use carnax_core::id::{
-    ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SegmentId, SessionId, TopicId,
+    ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SegmentId, SessionId, TopicId, TopicPartition,
 };
-use carnax_core::metadata::SegmentsCommitted;
+use carnax_core::metadata::{JobKind, SegmentsCommitted};
 use carnax_core::name::{FencingToken, WakeupName};
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
@@ -36,6 +36,8 @@ pub(super) enum Frame {
     Keys(Vec<KeyRow>),
     Segments(Vec<SegmentRow>),
     Dead(Vec<DeadRow>),
+    /// Number, the only partition.
+    Rewritten(Vec<(u64, Option<TopicPartition>)>),
     Recent(Vec<SegmentId>),
     Former(Vec<(TopicId, TopicName)>),
     Topic(TopicHead),
@@ -48,6 +50,7 @@ pub(super) enum Frame {
     Offsets(Vec<OffsetRow>),
     Wakeups(Vec<WakeupRow>),
     Jobs(JobsRow),
+    Seats(Vec<SeatRow>),
     /// Segments whose ids are older are never committed.
     ClosedBefore(Timestamp),
     End(End),
@@ -119,6 +122,9 @@ pub(super) struct JobsRow {
     pub(super) lease: Option<(LogIndex, String, Timestamp)>,
     pub(super) last_success: Option<Timestamp>,
 }
+
+/// Kind, lease (id, worker, expiry), last success.
+pub(super) type SeatRow = (JobKind, Option<(LogIndex, String, Timestamp)>, Option<Timestamp>);
 
 /// Base offset, segment number, largest timestamp, first byte, bytes, records.
 pub(super) type SliceRow = (u64, u64, i64, u32, u32, u32);

@@ -230,6 +230,11 @@ impl Building {
                 rows.into_iter().try_for_each(|row| wakeup::add(&mut self.state, row))
             }
             Frame::Jobs(row) => job::read(&mut self.state, row),
+            Frame::Seats(rows) => rows.into_iter().try_for_each(|row| job::read_seat(&mut self.state, row)),
+            Frame::Rewritten(rows) => rows.into_iter().try_for_each(|(number, only)| {
+                let added = self.state.segments.restore_rewritten(SegmentNumber(number), only);
+                require(added, "a rewritten segment twice, or before it was committed")
+            }),
             Frame::ClosedBefore(time) => {
                 require(time <= self.state.log_time, "a deadline in the future")?;
                 self.state.segments.close_before(time);
@@ -291,9 +296,9 @@ impl Building {
         require(topics.by_id.get_max().is_none_or(|(last, _)| *last < id), "topics out of order")?;
         require(!topics.by_name.contains_key(&name), "a topic name twice")?;
         require((1..=limits::TOPIC_PARTITIONS_MAX).contains(&partitions), "too many partitions in a topic")?;
-        let stamps_append_time = config.stamps_append_time();
-        let config = Arc::new(config.entries);
-        let topic = Topic { name, created, config, stamps_append_time, partitions: imbl::Vector::new() };
+        let Config { typed, entries } = config;
+        let topic =
+            Topic { name, created, config: Arc::new(entries), typed, partitions: imbl::Vector::new() };
         self.topic = Some((id, topic, partitions));
         Ok(())
     }

@@ -46,6 +46,8 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
     let dead = segments.dead().iter();
     let dead = dead.map(|((died_at, number), s)| (*died_at, number.0, s.id, s.incarnation, s.size, s.died));
     frames.put_rows(dead, Frame::Dead)?;
+    let rewritten = segments.rewritten().iter().map(|(number, only)| (number.0, *only));
+    frames.put_rows(rewritten, Frame::Rewritten)?;
     frames.put_rows(segments.recent().iter().copied(), Frame::Recent)?;
     let former = topics.former_order.iter().filter_map(|id| Some((*id, topics.former.get(id)?.clone())));
     frames.put_rows(former, Frame::Former)?;

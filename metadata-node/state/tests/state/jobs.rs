@@ -23,6 +23,9 @@ const HOUR: i64 = 60 * 60 * 1_000;
 /// The age of an orphan and the time between two passes, where nothing is set.
 const DUE: i64 = 7 * HOUR;
 
+/// The whole log is in the archive.
+const EVERYTHING: LogIndex = LogIndex(u64::MAX);
+
 /// Each command that there is for jobs, with the lease that the second one gives.
 pub(crate) fn commands_of_jobs(lease: u64) -> Vec<Command> {
     let settings = [
@@ -43,7 +46,7 @@ pub(crate) fn commands_of_jobs(lease: u64) -> Vec<Command> {
 }
 
 fn take(worker: &str) -> Command {
-    Command::TakeJob(TakeJob { worker: worker.to_owned() })
+    Command::TakeJob(TakeJob { worker: worker.to_owned(), kind: None })
 }
 
 /// A job, or how long to wait for one.
@@ -64,12 +67,13 @@ fn report(cluster: &mut Cluster, job: &JobLease, done: u32, next: AfterReport) -
 
 /// From, until, folders done.
 fn task(job: &JobLease) -> (i64, i64, u32) {
-    let JobTask::CollectOrphans { from, until, folders_done } = job.task;
+    let JobTask::CollectOrphans { from, until, folders_done } = job.task else { panic!("{job:?}") };
     (from.millis() - START, until.millis() - START, folders_done)
 }
 
 fn described(cluster: &Cluster) -> JobDescription {
-    answer::describe_maintenance(&cluster.state, Timestamp::from_millis(cluster.now)).jobs.remove(0)
+    let now = Timestamp::from_millis(cluster.now);
+    answer::describe_job(&cluster.state, JobKind::CollectOrphans, now, EVERYTHING)
 }
 
 #[test]
@@ -81,10 +85,10 @@ fn a_pass_is_done_by_one_worker_at_a_time_and_goes_on_where_the_last_one_died() 
     assert_eq!(ask(&mut cluster, "a"), Err(1));
     assert_eq!(described(&cluster).due_since, None);
     cluster.now += 1;
-    assert_eq!(answer::due_jobs(&cluster.state, Timestamp::from_millis(cluster.now)).len(), 1);
+    assert_eq!(answer::due_jobs(&cluster.state, Timestamp::from_millis(cluster.now), EVERYTHING).len(), 1);
     let job = ask(&mut cluster, "a").unwrap();
     assert_eq!(task(&job), (-24 * HOUR, DUE - HOUR, 0), "also what appeared late");
-    assert_eq!(answer::due_jobs(&cluster.state, Timestamp::from_millis(cluster.now)), []);
+    assert_eq!(answer::due_jobs(&cluster.state, Timestamp::from_millis(cluster.now), EVERYTHING), []);
     assert_eq!(ask(&mut cluster, "a").unwrap(), job, "the answer was lost");
 
     let lease = i64::try_from(limits::JOB_LEASE.as_millis()).unwrap();

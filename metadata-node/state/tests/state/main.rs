@@ -7,6 +7,7 @@ mod contradictions;
 mod groups;
 mod guarantees;
 mod jobs;
+mod lifetimes;
 mod model;
 mod model_producer;
 mod stories;

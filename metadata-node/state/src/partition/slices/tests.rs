@@ -22,6 +22,11 @@ enum Step {
     DropBelow {
         percent: usize,
     },
+    Replace {
+        percent: usize,
+        count: usize,
+        large: bool,
+    },
     /// Holds a clone from here on, which later steps must not change.
     Hold,
 }
@@ -31,6 +36,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (1..3_000_usize, -1_000..1_000_i64).prop_map(|(count, time)| Step::Push { count, time }),
         1 => (1..9_u32, -1_000..1_000_i64).prop_map(|(records, time)| Step::Extend { records, time }),
         2 => (0..=100_usize).prop_map(|percent| Step::DropBelow { percent }),
+        4 => (0..=100_usize, 1..1_500_usize, any::<bool>())
+            .prop_map(|(percent, count, large)| Step::Replace { percent, count, large }),
         1 => Just(Step::Hold),
     ];
     proptest::collection::vec(step, 1..12)
@@ -81,12 +88,27 @@ proptest! {
                     prop_assert_eq!(&dropped, &model, "each dropped slice is told, in order");
                     model = kept;
                 }
+                Step::Replace { percent, count, large } => {
+                    let from = model.len() * percent / 100;
+                    let to = (from + count).min(model.len());
+                    let (Some(first), Some(last)) = (model.get(from), model[..to].last()) else { continue };
+                    if from >= to {
+                        continue;
+                    }
+                    let records = u32::try_from(last.end().since(first.base)).unwrap();
+                    let length = if large { 64 << 20 } else { 9 };
+                    let new = Slice { base: first.base, segment: SegmentNumber(2), records, length, ..*last };
+                    tree.replace(new);
+                    model.splice(from..to, [new]);
+                }
                 Step::Hold => held.push((tree.clone(), model.clone())),
             }
             prop_assert_eq!(tree.faults(), Vec::<&str>::new());
             prop_assert_eq!(tree.last(), model.last());
             prop_assert_eq!(tree.summary().slices, model.len() as u64);
             prop_assert_eq!(tree.summary().bytes, model.iter().map(|slice| u64::from(slice.length)).sum::<u64>());
+            prop_assert_eq!(tree.summary().small, model.iter().filter(|slice| slice.is_small()).count() as u64);
+            prop_assert_eq!(tree.first_small(), model.iter().find(|slice| slice.is_small()));
             for time in [-1_100, -500, 0, 500, 1_000, 1_096] {
                 let time = Timestamp::from_millis(time);
                 prop_assert_eq!(tree.first_reaching(time), model.iter().find(|slice| slice.max_timestamp >= time));

@@ -1,0 +1,121 @@
+//! What the state says of merging and retention.
+
+use std::ops::{Bound, ControlFlow};
+
+use carnax_core::id::{PartitionIndex, TopicId, TopicPartition};
+use carnax_core::limits;
+use carnax_core::metadata::{MergePart, MergePlan, PlanMerge, SourceSlice};
+use carnax_core::problem::Problem;
+use carnax_core::time::Timestamp;
+use carnax_core::topic::TopicConfig;
+
+use super::planned;
+use crate::State;
+use crate::merge::Policy;
+use crate::partition::{Partition, Slice};
+use crate::retention;
+use crate::topic::Topic;
+
+/// Neighbouring slices that are worth merging.
+pub(super) struct Run {
+    on: TopicPartition,
+    stamp: bool,
+    pub(super) slices: Vec<Slice>,
+}
+
+/// Says what to merge next: runs of small slices of neighbouring partitions, until a large object is full.
+///
+/// # Errors
+/// None so far.
+pub fn plan_merge(state: &State, request: &PlanMerge) -> Result<MergePlan, Problem> {
+    let cluster = state.cluster()?;
+    let mut parts: Vec<MergePart> = Vec::new();
+    let (mut bytes, mut slices) = (0_u64, 0);
+    let first = request.after;
+    let behind = mergeable_from(state, first.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+    let before = first.map(|first| mergeable_from(state, Bound::Unbounded, Bound::Included(first)));
+    for run in behind.chain(before.into_iter().flatten()) {
+        let more: u64 = run.slices.iter().map(|slice| u64::from(slice.length)).sum();
+        let full = bytes + more > limits::MERGED_BYTES_TARGET
+            || slices + run.slices.len() > limits::MERGE_SLICES_MAX;
+        if full && !parts.is_empty() || parts.len() >= limits::MERGE_PARTS_MAX {
+            break;
+        }
+        bytes += more;
+        slices += run.slices.len();
+        let source =
+            |slice: &Slice| Some(SourceSlice { segment: slice.segment, slice: planned(state, slice)? });
+        let slices = run.slices.iter().filter_map(source).collect();
+        parts.push(MergePart { on: run.on, stamp: run.stamp, slices });
+    }
+    parts.sort_by_key(|part| part.on);
+    Ok(MergePlan { log_time: state.log_time, incarnation: cluster.incarnation, parts })
+}
+
+/// Partitions whose log start retention would move at a time, at most so many.
+pub fn due_retention(state: &State, now: Timestamp, limit: usize) -> Vec<TopicPartition> {
+    let due = configured(state, (Bound::Unbounded, Bound::Unbounded)).filter(|(_, _, config, partition)| {
+        retention::log_start(partition, &state.segments, config, now).is_some()
+    });
+    due.map(|(on, ..)| on).take(limit).collect()
+}
+
+/// The runs of all partitions, one a partition, in order.
+pub(super) fn mergeable(state: &State) -> impl Iterator<Item = Run> {
+    mergeable_from(state, Bound::Unbounded, Bound::Unbounded)
+}
+
+fn mergeable_from(
+    state: &State,
+    from: Bound<TopicPartition>,
+    to: Bound<TopicPartition>,
+) -> impl Iterator<Item = Run> {
+    let merge_slices = state.settings.typed.merge_slices;
+    configured(state, (from, to)).filter_map(move |(on, topic, config, partition)| {
+        let slices = worth_merging(partition, Policy::of(config, merge_slices))?;
+        Some(Run { on, stamp: topic.stamps_append_time(), slices })
+    })
+}
+
+fn worth_merging(partition: &Partition, policy: Policy) -> Option<Vec<Slice>> {
+    if partition.slices.summary().small < 2 {
+        return None;
+    }
+    let first = partition.slices.first_small()?;
+    let mut window = Vec::new();
+    partition.slices.visit_from(first.base, &mut |slice| {
+        window.push(*slice);
+        if window.len() < WINDOW_SLICES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    let run = policy.find_run(&window)?;
+    Some(window[run].to_vec())
+}
+
+/// All partitions in a range with the configuration of their topic, in order.
+fn configured(
+    state: &State,
+    range: (Bound<TopicPartition>, Bound<TopicPartition>),
+) -> impl Iterator<Item = (TopicPartition, &Topic, &TopicConfig, &Partition)> {
+    let topics = (range.0.map(|from| from.topic), range.1.map(|to| to.topic));
+    // The topic of a bound may have partitions on both sides of it.
+    let whole = |bound: Bound<TopicId>| match bound {
+        Bound::Excluded(topic) => Bound::Included(topic),
+        bound => bound,
+    };
+    let topics = state.topics.by_id.range((whole(topics.0), whole(topics.1)));
+    topics.flat_map(move |(id, topic)| {
+        let numbered = (0..).zip(&topic.partitions);
+        let named = numbered.map(move |(index, partition)| {
+            (
+                TopicPartition { topic: *id, partition: PartitionIndex(index) },
+                &**topic,
+                &topic.typed,
+                &**partition,
+            )
+        });
+        named.filter(move |(on, ..)| std::ops::RangeBounds::contains(&range, on))
+    })
+}
+
+/// How many slices, from the first small one on, are looked at.
+const WINDOW_SLICES: usize = 2 * limits::MERGE_PART_SLICES_MAX;

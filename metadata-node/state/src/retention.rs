@@ -1,0 +1,43 @@
+//! Which records of a partition may go: `retention.ms` and `retention.bytes`, in whole slices, as Kafka drops whole segments.
+
+use std::ops::ControlFlow;
+
+use carnax_core::offset::Offset;
+use carnax_core::time::Timestamp;
+use carnax_core::topic::TopicConfig;
+
+use crate::partition::Partition;
+use crate::segment::Segments;
+
+/// Where the log of a partition is to start, if that is further up than it does.
+///
+/// A slice may go when its largest timestamp is older than `retention.ms`, or when those behind it have `retention.bytes` without
+/// it; and only when all slices before it may go. Records without a timestamp are as old as their append.
+pub(crate) fn log_start(
+    partition: &Partition,
+    segments: &Segments,
+    config: &TopicConfig,
+    now: Timestamp,
+) -> Option<Offset> {
+    if !config.cleanup_delete || (config.retention.is_none() && config.retention_bytes.is_none()) {
+        return None;
+    }
+    let mut left = partition.slices.summary().bytes;
+    let mut start = partition.log_start;
+    partition.slices.visit_from(start, &mut |slice| {
+        let mut latest = slice.max_timestamp;
+        if latest < Timestamp::EPOCH {
+            latest = segments.get(slice.segment).map_or(now, |segment| segment.append_time);
+        }
+        let old = config.retention.is_some_and(|retention| now.since(latest) > retention);
+        let length = u64::from(slice.length);
+        let beyond = config.retention_bytes.is_some_and(|bytes| left - length >= bytes);
+        if !old && !beyond {
+            return ControlFlow::Break(());
+        }
+        left -= length;
+        start = slice.end();
+        ControlFlow::Continue(())
+    });
+    (start > partition.log_start).then_some(start)
+}

@@ -1,0 +1,376 @@
+//! What becomes of records after they were appended: any interleaving of appends, fetches, retention, trims, merges, collection and
+//! restarts, on a bucket that is a map, against a naive model that knows what each offset holds.
+//!
+//! Promised: a fetch gives what the model says, also one that was planned before the grace period began to run out; nothing that is
+//! referred to is ever deleted; what is dead is deleted in the end.
+
+use std::collections::BTreeMap;
+
+use carnax_core::id::{LogIndex, PartitionIndex, SessionId, TopicId, TopicPartition};
+use carnax_core::metadata::{
+    FetchFrom, FetchPlan, FindDead, ForgetDead, MergePlan, PlanMerge, PlannedSlice, ReplaceSlices,
+    ReplacedPart, SegmentOutcome, UnitOutcome,
+};
+use carnax_core::object_key::SegmentKey;
+use carnax_core::offset::{ByteRange, Offset};
+use carnax_core::time::Timestamp;
+use carnax_metadata_state::{Command, Reply, answer};
+use proptest::prelude::*;
+
+use crate::support::{
+    Cluster, INCARNATION, bytes_of, create, plan, read_back, segment, slice, topic_id, trim,
+};
+use crate::writer::set;
+
+const PARTITIONS: u32 = 3;
+const GRACE: i64 = 60_000;
+const RETENTION: i64 = 400_000;
+/// Bytes of a record in an object.
+const RECORD: u64 = 10;
+const HEADER: u64 = 8;
+/// The whole log is in the archive.
+const EVERYTHING: LogIndex = LogIndex(u64::MAX);
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Records for some partitions, in one segment.
+    Append(Vec<(u32, u32)>),
+    /// One more merge is planned.
+    PlanMerge,
+    /// The oldest plan is carried out, however much has happened since.
+    Merge,
+    Retain,
+    Trim {
+        partition: u32,
+        percent: u64,
+    },
+    /// A reader plans, and reads much later.
+    PlanFetch {
+        partition: u32,
+        percent: u64,
+    },
+    Fetch,
+    Collect,
+    Restart,
+    Wait(i64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let appends = proptest::collection::vec((0..PARTITIONS, 1..20_u32), 1..4);
+    let step = prop_oneof![
+        8 => appends.prop_map(Step::Append),
+        3 => Just(Step::PlanMerge),
+        3 => Just(Step::Merge),
+        2 => Just(Step::Retain),
+        1 => (0..PARTITIONS, 0..=100_u64).prop_map(|(partition, percent)| Step::Trim { partition, percent }),
+        2 => (0..PARTITIONS, 0..=100_u64).prop_map(|(partition, percent)| Step::PlanFetch { partition, percent }),
+        2 => Just(Step::Fetch),
+        2 => Just(Step::Collect),
+        1 => Just(Step::Restart),
+        3 => (1..120_000_i64).prop_map(Step::Wait),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+/// A record, as the model knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Record {
+    number: u64,
+    timestamp: i64,
+}
+
+struct World {
+    cluster: Cluster,
+    session: SessionId,
+    commits: u64,
+    topic: TopicId,
+    /// What the objects hold, record by record.
+    bucket: BTreeMap<SegmentKey, Vec<Record>>,
+    /// What each offset holds, by partition.
+    model: Vec<Vec<Record>>,
+    /// Where a trim has moved the log start.
+    trimmed: Vec<u64>,
+    records: u64,
+    merges: Vec<(MergePlan, i64)>,
+    fetches: Vec<(u32, FetchPlan, i64)>,
+    merged: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut cluster = Cluster::new();
+        let settings = [("merge.slices", Some("4")), ("delete.grace.ms", Some("60000"))];
+        cluster.one(set(&settings)).unwrap();
+        let config = [("retention.ms", "400000")];
+        cluster.one(create("t", topic_id(7), PARTITIONS, &config)).unwrap();
+        let session = cluster.open_session();
+        let partitions = PARTITIONS as usize;
+        Self {
+            cluster,
+            session,
+            commits: 0,
+            topic: topic_id(7),
+            bucket: BTreeMap::new(),
+            model: vec![Vec::new(); partitions],
+            trimmed: vec![0; partitions],
+            records: 0,
+            merges: Vec::new(),
+            fetches: Vec::new(),
+            merged: 0,
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Append(parts) => self.append(parts),
+            Step::PlanMerge => {
+                let plan = answer::plan_merge(&self.cluster.state, &PlanMerge { after: None }).unwrap();
+                if !plan.parts.is_empty() {
+                    self.merges.push((plan, self.cluster.now));
+                }
+            }
+            Step::Merge => self.merge(),
+            Step::Retain => self.retain(),
+            Step::Trim { partition, percent } => {
+                let before = self.offset(*partition, *percent);
+                self.cluster.one(trim("t", *partition, before)).unwrap();
+                let trimmed = &mut self.trimmed[*partition as usize];
+                *trimmed = before.max(*trimmed);
+            }
+            Step::PlanFetch { partition, percent } => {
+                let from = FetchFrom::Offset(Offset(self.offset(*partition, *percent)));
+                if let Ok(plan) = self.cluster.plan("t", *partition, from) {
+                    self.fetches.push((*partition, plan, self.cluster.now));
+                }
+            }
+            Step::Fetch => self.fetch(),
+            Step::Collect => self.collect(),
+            Step::Restart => self.cluster.state = read_back(&bytes_of(&self.cluster.state)).unwrap(),
+            Step::Wait(millis) => self.cluster.now += millis,
+        }
+    }
+
+    fn offset(&self, partition: u32, percent: u64) -> u64 {
+        self.model[partition as usize].len() as u64 * percent / 100
+    }
+
+    fn append(&mut self, parts: &[(u32, u32)]) {
+        let id = self.cluster.segment(u128::from(self.records) + 1);
+        let (mut units, mut object) = (Vec::new(), Vec::new());
+        for (partition, count) in parts {
+            let start = HEADER + object.len() as u64 * RECORD;
+            let timestamp = self.cluster.now - i64::from(*count);
+            units.push(slice(self.topic, *partition, start, u64::from(*count) * RECORD, *count, timestamp));
+            for _ in 0..*count {
+                self.records += 1;
+                let record = Record { number: self.records, timestamp };
+                object.push(record);
+                self.model[*partition as usize].push(record);
+            }
+        }
+        self.bucket.insert(SegmentKey::appended(INCARNATION, id), object);
+        self.commits += 1;
+        let reply = self.cluster.commit(self.session, self.commits, vec![segment(id, units)]).unwrap();
+        let SegmentOutcome::Decided(outcomes) = &reply.outcomes[0] else { panic!("{reply:?}") };
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, UnitOutcome::Accepted { .. })));
+    }
+
+    /// What a planned slice holds, if its object is there.
+    fn read(&self, slice: &PlannedSlice) -> Option<&[Record]> {
+        let from = usize::try_from((slice.bytes.start - HEADER) / RECORD).unwrap();
+        let count = usize::try_from(slice.bytes.length / RECORD).unwrap();
+        self.bucket.get(&slice.segment)?.get(from..from + count)
+    }
+
+    fn merge(&mut self) {
+        if self.merges.is_empty() {
+            return;
+        }
+        let (plan, planned) = self.merges.remove(0);
+        let on = plan.parts.iter().map(|part| part.on);
+        self.merged += 1;
+        let id = self.cluster.segment((1 << 60) + self.merged as u128);
+        let key = SegmentKey::rewritten(INCARNATION, id, on);
+        let (mut object, mut parts) = (Vec::new(), Vec::new());
+        for part in &plan.parts {
+            let start = HEADER + object.len() as u64 * RECORD;
+            for source in &part.slices {
+                let Some(records) = self.read(&source.slice) else {
+                    // It was replaced or dropped so long ago that a reader of the plan may not expect it.
+                    assert!(self.cluster.now - planned >= GRACE);
+                    return;
+                };
+                object.extend_from_slice(records);
+            }
+            let (first, last) = (part.slices.first().unwrap(), part.slices.last().unwrap());
+            let length = HEADER + object.len() as u64 * RECORD - start;
+            parts.push(ReplacedPart {
+                on: part.on,
+                base_offset: first.slice.base_offset,
+                end_offset: last.slice.end_offset,
+                sources: part.slices.iter().map(|source| source.segment).collect(),
+                bytes: ByteRange { start, length },
+                max_timestamp: part.slices.iter().map(|source| source.slice.max_timestamp).max().unwrap(),
+            });
+        }
+        let size = HEADER + object.len() as u64 * RECORD;
+        self.bucket.insert(key, object);
+        let request = ReplaceSlices { incarnation: INCARNATION, segment: id, size, parts };
+        match self.cluster.one(Command::ReplaceSlices(request)) {
+            Ok(Reply::SlicesReplaced(reply)) => assert_eq!(reply.replaced.len(), plan.parts.len()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn retain(&mut self) {
+        let now = Timestamp::from_millis(self.cluster.now);
+        let before: Vec<u64> = (0..PARTITIONS).map(|partition| self.log_start(partition)).collect();
+        let partitions = answer::due_retention(&self.cluster.state, now, 100);
+        let due = partitions.len() as u64;
+        match self.cluster.one(Command::Retain { partitions }) {
+            Ok(Reply::Retained { moved }) => assert_eq!(moved, due),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(answer::due_retention(&self.cluster.state, now, 100), []);
+        for (partition, before) in (0..PARTITIONS).zip(before) {
+            let gone = &self.model[partition as usize][..usize::try_from(self.log_start(partition)).unwrap()];
+            let gone = gone.get(usize::try_from(before).unwrap()..).unwrap_or_default();
+            assert!(gone.iter().all(|record| self.cluster.now - record.timestamp > RETENTION));
+        }
+    }
+
+    fn log_start(&self, partition: u32) -> u64 {
+        let request = plan("t", partition, FetchFrom::Earliest, 1, 1);
+        answer::plan_fetch(&self.cluster.state, &request).unwrap().log_start.0
+    }
+
+    /// The oldest plan is read.
+    fn fetch(&mut self) {
+        if self.fetches.is_empty() {
+            return;
+        }
+        let (partition, plan, planned) = self.fetches.remove(0);
+        let in_time = self.cluster.now - planned < GRACE;
+        for slice in &plan.slices {
+            let Some(records) = self.read(slice) else {
+                assert!(!in_time, "an object was deleted that a reader needed");
+                continue;
+            };
+            let offsets =
+                usize::try_from(slice.base_offset.0).unwrap()..usize::try_from(slice.end_offset.0).unwrap();
+            assert_eq!(records, &self.model[partition as usize][offsets]);
+        }
+    }
+
+    fn collect(&mut self) {
+        let now = Timestamp::from_millis(self.cluster.now);
+        let dead =
+            answer::find_dead(&self.cluster.state, &FindDead { limit: 1_000 }, now, EVERYTHING).unwrap();
+        let objects = dead.objects.iter().map(|object| (object.died_at, object.number)).collect();
+        for object in &dead.objects {
+            assert!(self.bucket.remove(&object.key).is_some(), "{object:?}");
+        }
+        self.cluster.one(Command::ForgetDead(ForgetDead { objects })).unwrap();
+    }
+
+    /// Everything from the log start on is there and is what was appended.
+    fn check(&self) {
+        for partition in 0..PARTITIONS {
+            let plan = self.cluster.plan("t", partition, FetchFrom::Earliest).unwrap();
+            let model = &self.model[partition as usize];
+            assert_eq!(plan.high_watermark.0, model.len() as u64);
+            assert!(plan.log_start.0 >= self.trimmed[partition as usize]);
+            let mut next = plan.log_start;
+            for slice in &plan.slices {
+                assert!(slice.base_offset <= next && next < slice.end_offset);
+                let records = self.read(slice).expect("what is live is there");
+                let offsets = usize::try_from(slice.base_offset.0).unwrap()
+                    ..usize::try_from(slice.end_offset.0).unwrap();
+                assert_eq!(records, &model[offsets]);
+                next = slice.end_offset;
+            }
+            assert_eq!(next, plan.high_watermark);
+        }
+    }
+
+    /// Quiet: what is dead is gone, and nothing else.
+    fn settle(&mut self) {
+        self.merges.clear();
+        self.cluster.now += 2 * GRACE;
+        self.collect();
+        let mut live: Vec<SegmentKey> = Vec::new();
+        for partition in 0..PARTITIONS {
+            let plan = self.cluster.plan("t", partition, FetchFrom::Earliest).unwrap();
+            live.extend(plan.slices.iter().map(|slice| slice.segment));
+        }
+        live.sort_unstable();
+        live.dedup();
+        assert_eq!(self.bucket.keys().copied().collect::<Vec<_>>(), live);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn records_are_what_they_were_until_their_time_is_over(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+            world.check();
+        }
+        world.settle();
+    }
+}
+
+#[test]
+fn a_replacement_is_refused_where_its_sources_are_not_what_they_were() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.step(&Step::Append(vec![(0, 3), (1, 2)]));
+    }
+    world.step(&Step::PlanMerge);
+    world.step(&Step::PlanMerge);
+    assert_eq!(world.merges[0].0.parts.len(), 2, "one object for both partitions");
+    world.step(&Step::Trim { partition: 1, percent: 50 });
+    let slices =
+        |world: &World, partition| world.cluster.plan("t", partition, FetchFrom::Earliest).unwrap().slices;
+    world.step(&Step::Merge);
+    assert_eq!((slices(&world, 0).len(), slices(&world, 1).len()), (1, 3), "the second part lost the race");
+    assert!(slices(&world, 0)[0].rewritten && slices(&world, 0)[0].segment.merged.is_none());
+    world.step(&Step::Merge);
+    assert_eq!((slices(&world, 0).len(), slices(&world, 1).len()), (1, 3), "the second plan comes too late");
+    world.check();
+    world.settle();
+
+    for _ in 0..4 {
+        world.step(&Step::Append(vec![(2, 3)]));
+    }
+    world.step(&Step::PlanMerge);
+    let (plan, _) = world.merges[0].clone();
+    let on = TopicPartition { topic: world.topic, partition: PartitionIndex(2) };
+    assert_eq!(plan.parts.iter().map(|part| part.on).collect::<Vec<_>>(), [on]);
+    world.step(&Step::Merge);
+    assert_eq!(slices(&world, 2)[0].segment.merged, Some(on));
+    world.check();
+}
+
+#[test]
+fn dead_objects_wait_for_the_grace_period_and_for_the_archive() {
+    let mut world = World::new();
+    world.step(&Step::Append(vec![(0, 3)]));
+    world.step(&Step::Trim { partition: 0, percent: 100 });
+    let died_at = world.cluster.index;
+    let find = |world: &World, archived| {
+        let now = Timestamp::from_millis(world.cluster.now);
+        let found = answer::find_dead(&world.cluster.state, &FindDead { limit: 1 }, now, LogIndex(archived));
+        found.unwrap().objects.len()
+    };
+    world.cluster.now += GRACE - 1;
+    assert_eq!(find(&world, died_at), 0);
+    world.cluster.now += 1;
+    assert_eq!((find(&world, died_at - 1), find(&world, died_at)), (0, 1));
+    world.collect();
+    assert!(world.bucket.is_empty());
+    assert_eq!(find(&world, died_at), 0);
+}
