@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::handle::Handle;
+use crate::metrics;
 
-/// How often a leader looks.
-const PERIOD: Duration = Duration::from_millis(500);
+/// How often a leader looks; it takes time for every partition.
+const PERIOD: Duration = Duration::from_secs(2);
 /// After what time a job that is still due, with nobody at it, is announced once more.
 const ANNOUNCE_AGAIN: Duration = Duration::from_secs(120);
 /// The same where the queue did not take the message.
@@ -54,12 +55,15 @@ pub(crate) async fn run(
 
 fn look(handle: &Handle) -> Vec<DueJob> {
     let (view, now) = (handle.raft().state(), handle.log_time());
-    let job = answer::describe_job(&view.state, now);
-    let (name, metrics) = ([job.job.as_str()], &handle.metrics().jobs);
-    let seconds = |since| i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX);
-    metrics.age.with_label_values(&name).set(job.last_success.map_or(-1, seconds));
-    metrics.due.with_label_values(&name).set(job.due_since.map_or(0, seconds));
-    answer::due_jobs(&view.state, now)
+    let metrics = &handle.metrics().jobs;
+    for job in answer::describe_maintenance(&view.state, now, handle.archived()).jobs {
+        let name = [job.job.as_str()];
+        let seconds = |since| i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX);
+        metrics.age.with_label_values(&name).set(job.last_success.map_or(-1, seconds));
+        metrics.due.with_label_values(&name).set(job.due_since.map_or(0, seconds));
+        metrics.backlog.with_label_values(&name).set(metrics::signed(job.backlog));
+    }
+    answer::due_jobs(&view.state, now, handle.archived())
 }
 
 /// Tells the queue; says when to tell it again.

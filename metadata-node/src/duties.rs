@@ -160,6 +160,7 @@ impl Duties {
         metrics.state.partitions.set(metrics::signed(counts.partitions));
         metrics.state.slices.set(metrics::signed(counts.slices));
         metrics.state.segments.set(metrics::signed(counts.segments));
+        metrics.jobs.dead_segments.set(metrics::signed(counts.dead_segments));
         metrics.state.sessions.set(metrics::signed(counts.sessions));
         metrics.state.producers.set(metrics::signed(counts.producers));
         metrics.state.idempotency_keys.set(metrics::signed(counts.idempotency_keys));

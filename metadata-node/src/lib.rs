@@ -27,6 +27,7 @@ mod join;
 mod log_clock;
 mod membership;
 mod metrics;
+mod retention;
 mod rpc;
 mod run;
 mod stamper;

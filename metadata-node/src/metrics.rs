@@ -41,6 +41,10 @@ pub(crate) struct JobMetrics {
     pub(crate) announcements: IntCounterVec,
     pub(crate) age: IntGaugeVec,
     pub(crate) due: IntGaugeVec,
+    pub(crate) backlog: IntGaugeVec,
+    pub(crate) retention_age: IntGauge,
+    pub(crate) retained: IntCounter,
+    pub(crate) dead_segments: IntGauge,
 }
 
 /// How much there is of what the state keeps.
@@ -119,7 +123,7 @@ impl Metrics {
                 "Since a quorum last confirmed the clock of group sessions; 0 where there are none.",
             ),
             wakeups: WakeupMetrics::new(&gauge, &counters),
-            jobs: JobMetrics::new(&registry, &counters),
+            jobs: JobMetrics::new(&registry, &gauge, &counter, &counters),
             refused: counters(
                 "carnax_metadata_refused_total",
                 "Calls answered with a problem, by its code.",
@@ -157,6 +161,8 @@ impl WakeupMetrics {
 impl JobMetrics {
     fn new(
         registry: &Registry,
+        gauge: &impl Fn(&'static str, &'static str) -> IntGauge,
+        counter: &impl Fn(&'static str, &'static str) -> IntCounter,
         counters: &impl Fn(&'static str, &'static str, &'static str) -> IntCounterVec,
     ) -> Self {
         let gauges = |name, help| {
@@ -177,6 +183,22 @@ impl JobMetrics {
             due: gauges(
                 "carnax_metadata_job_due_seconds",
                 "How long a maintenance job has been due; 0 if it is not. Seen while leading.",
+            ),
+            backlog: gauges(
+                "carnax_metadata_job_backlog",
+                "Dead objects that may be deleted, partitions to merge or to compact. Seen while leading.",
+            ),
+            retention_age: gauge(
+                "carnax_metadata_retention_age_seconds",
+                "Since retention was last looked after; -1 if it never was. Seen while leading.",
+            ),
+            retained: counter(
+                "carnax_metadata_retained_total",
+                "Partitions whose log start this leader moved up, as their retention says.",
+            ),
+            dead_segments: gauge(
+                "carnax_metadata_dead_segments",
+                "Segments that nothing refers to any more and that are not deleted yet.",
             ),
         }
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use carnax_core::metadata::{
     AddNode, AlterSettings, AlterTopic, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
-    DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindOrphans,
-    Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, ListWakeups, OpenSession, PlanFetch, PutWakeup,
-    RaiseProducerEpoch, RemoveNode, ReportJob, SetFencingToken, TakeJob, TransferLeadership, TrimPartition,
-    WatchCommits,
+    DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
+    FindOrphans, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, ListWakeups,
+    OpenSession, PlanFetch, PlanMerge, PutWakeup, RaiseProducerEpoch, RemoveNode, ReplaceSlices, ReportJob,
+    SetFencingToken, TakeJob, TransferLeadership, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
@@ -94,6 +94,10 @@ fn jobs(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, TakeJob, take_job);
     let router = unary!(router, handle, ReportJob, report_job);
     let router = unary!(router, handle, FindOrphans, find_orphans);
+    let router = unary!(router, handle, PlanMerge, plan_merge);
+    let router = unary!(router, handle, ReplaceSlices, replace_slices);
+    let router = unary!(router, handle, FindDead, find_dead);
+    let router = unary!(router, handle, ForgetDead, forget_dead);
     unary!(router, handle, DescribeMaintenance, describe_maintenance)
 }
 

@@ -21,7 +21,7 @@ use crate::group_sessions::{self, GroupSessions};
 use crate::handle::Handle;
 use crate::identity::{Disk, Identity, IdentityError};
 use crate::stamper::Stamper;
-use crate::{announce, due_jobs, http, join};
+use crate::{announce, due_jobs, http, join, retention};
 
 /// How long answers in progress may take when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -222,6 +222,7 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
         node.maintenance_queue,
         stop.clone(),
     ));
+    tasks.spawn(retention::run(handle.clone(), stop.clone()));
     tasks.spawn(announce::run(handle.clone(), node.queues, stop.clone()));
     let router = crate::rpc::router(&handle, &stop).merge(raft.router());
     let stopped = stop.clone();

@@ -71,7 +71,7 @@ impl Handle {
         }
     }
 
-    fn not_leading(&self) -> Problem {
+    pub(super) fn not_leading(&self) -> Problem {
         let leadership = self.raft().leadership();
         match leadership.leader {
             Some((node, address)) if node != self.raft().id() => {

@@ -1,25 +1,64 @@
 //! Maintenance: who may do what, and what it is about.
 
+use std::sync::Arc;
+
+use carnax_core::id::LogIndex;
 use carnax_core::metadata::{
-    DescribeMaintenance, FindOrphans, JobReported, JobTaken, MaintenanceDescription, Orphans, ReportJob,
-    TakeJob,
+    DeadForgotten, DeadObjects, DescribeMaintenance, FindDead, FindOrphans, ForgetDead, JobReported,
+    JobTaken, MaintenanceDescription, MergePlan, Orphans, PlanMerge, ReplaceSlices, ReportJob,
+    SlicesReplaced, TakeJob,
 };
 use carnax_core::problem::Problem;
+use carnax_metadata_raft::StateView;
+use carnax_metadata_state::answer::NextJob;
 use carnax_metadata_state::{Command, Reply, answer};
 
 use super::{Handle, mismatched, reply, stale_incarnation};
 
 impl Handle {
     /// Answers from the leader's state where there is no job, so that workers which ask in vain write nothing into the log.
-    pub(crate) async fn take_job(&self, request: TakeJob) -> Result<JobTaken, Problem> {
+    pub(crate) async fn take_job(&self, mut request: TakeJob) -> Result<JobTaken, Problem> {
         let (view, now) = (self.0.raft.state(), self.log_time());
-        if self.0.raft.leadership().leads
-            && let Some(wait) = answer::job_wait(&view.state, &request.worker, now)
-        {
-            let ask_again_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            return Ok(JobTaken { job: None, ask_again_ms });
+        if self.0.raft.leadership().leads {
+            match answer::next_job(&view.state, &request.worker, now, self.archived()) {
+                NextJob::Take(kind) => request.kind = Some(kind),
+                NextJob::Wait(wait) => {
+                    let ask_again_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                    return Ok(JobTaken { job: None, ask_again_ms });
+                }
+            }
         }
         reply!(self, Command::TakeJob(request), JobTaken)
+    }
+
+    /// Answered by the leader alone: a follower's log time, which is that of the new object, stands still while nobody writes.
+    pub(crate) async fn plan_merge(&self, request: PlanMerge) -> Result<MergePlan, Problem> {
+        let view = self.linearizable_at_leader().await?;
+        self.counted(answer::plan_merge(&view.state, &request, self.log_time()))
+    }
+
+    pub(crate) async fn replace_slices(&self, request: ReplaceSlices) -> Result<SlicesReplaced, Problem> {
+        reply!(self, Command::ReplaceSlices(request), SlicesReplaced)
+    }
+
+    /// Answered by the leader alone, which knows what is in the archive.
+    pub(crate) async fn find_dead(&self, request: FindDead) -> Result<DeadObjects, Problem> {
+        let view = self.linearizable_at_leader().await?;
+        self.counted(answer::find_dead(&view.state, &request, self.log_time(), self.archived()))
+    }
+
+    pub(crate) async fn forget_dead(&self, request: ForgetDead) -> Result<DeadForgotten, Problem> {
+        reply!(self, Command::ForgetDead(request), DeadForgotten)
+    }
+
+    async fn linearizable_at_leader(&self) -> Result<Arc<StateView>, Problem> {
+        let view = self.linearizable().await?;
+        if self.0.raft.leadership().leads { Ok(view) } else { self.counted(Err(self.not_leading())) }
+    }
+
+    /// Up to where the log is in the archive; everywhere if there is none.
+    pub(crate) fn archived(&self) -> LogIndex {
+        LogIndex(u64::MAX)
     }
 
     pub(crate) async fn report_job(&self, request: ReportJob) -> Result<JobReported, Problem> {
@@ -40,6 +79,6 @@ impl Handle {
     ) -> Result<MaintenanceDescription, Problem> {
         let view = self.linearizable().await?;
         // A follower's log time stands still while nobody writes.
-        Ok(answer::describe_maintenance(&view.state, self.log_time()))
+        Ok(answer::describe_maintenance(&view.state, self.log_time(), self.archived()))
     }
 }

@@ -23,11 +23,11 @@ pub(super) struct Run {
     pub(super) slices: Vec<Slice>,
 }
 
-/// Says what to merge next: runs of small slices of neighbouring partitions, until a large object is full.
+/// Says what to merge next at a time: runs of small slices of neighbouring partitions, until a large object is full.
 ///
 /// # Errors
-/// None so far.
-pub fn plan_merge(state: &State, request: &PlanMerge) -> Result<MergePlan, Problem> {
+/// `unavailable` before the bootstrap.
+pub fn plan_merge(state: &State, request: &PlanMerge, now: Timestamp) -> Result<MergePlan, Problem> {
     let cluster = state.cluster()?;
     let mut parts: Vec<MergePart> = Vec::new();
     let (mut bytes, mut slices) = (0_u64, 0);
@@ -49,7 +49,7 @@ pub fn plan_merge(state: &State, request: &PlanMerge) -> Result<MergePlan, Probl
         parts.push(MergePart { on: run.on, stamp: run.stamp, slices });
     }
     parts.sort_by_key(|part| part.on);
-    Ok(MergePlan { log_time: state.log_time, incarnation: cluster.incarnation, parts })
+    Ok(MergePlan { log_time: now, incarnation: cluster.incarnation, parts })
 }
 
 /// Partitions whose log start retention would move at a time, at most so many.

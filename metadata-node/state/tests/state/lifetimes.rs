@@ -124,7 +124,8 @@ impl World {
         match step {
             Step::Append(parts) => self.append(parts),
             Step::PlanMerge => {
-                let plan = answer::plan_merge(&self.cluster.state, &PlanMerge { after: None }).unwrap();
+                let now = Timestamp::from_millis(self.cluster.now);
+                let plan = answer::plan_merge(&self.cluster.state, &PlanMerge { after: None }, now).unwrap();
                 if !plan.parts.is_empty() {
                     self.merges.push((plan, self.cluster.now));
                 }
