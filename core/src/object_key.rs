@@ -36,6 +36,11 @@ pub fn segment_folder(incarnation: Incarnation, folder: u32) -> String {
     format!("{incarnation}/segments/{folder:02x}/")
 }
 
+/// What the keys of all merged objects begin with.
+pub fn merged_folder(incarnation: Incarnation) -> String {
+    format!("{incarnation}/merged/")
+}
+
 /// What names a segment object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SegmentKey {
@@ -91,7 +96,7 @@ impl fmt::Display for SegmentKey {
                 write!(f, "{}{}", segment_folder(self.incarnation, folder), self.segment)
             }
             Some(TopicPartition { topic, partition }) => {
-                write!(f, "{}/merged/{topic}/{partition}/{}", self.incarnation, self.segment)
+                write!(f, "{}{topic}/{partition}/{}", merged_folder(self.incarnation), self.segment)
             }
         }
     }

@@ -8,20 +8,27 @@
 //! so that two workers at the same job, or one that stood still for hours, do no harm. A worker that dies leaves its job to
 //! the next one, which goes on from the last report. Where nothing is due, the object store is left alone.
 
+mod dead;
+mod merge;
 mod orphans;
+mod pace;
+mod stay;
 mod worker;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use carnax_core::id::TopicPartition;
 use carnax_core::metadata::{AfterReport, JobLease, JobTask, ReportJob, TakeJob};
 use carnax_core::problem::Problem;
 use carnax_object_store::{ObjectStore, ObjectStoreError};
+use carnax_platform::entropy::Entropy;
 
 use crate::metadata_client::{CommandError, MetadataClient};
 use crate::metrics::Metrics;
 
+pub(crate) use pace::Pace;
 pub(crate) use worker::Worker;
 
 /// Does maintenance jobs.
@@ -29,6 +36,8 @@ pub struct Maintenance {
     pub(crate) client: Arc<MetadataClient>,
     pub(crate) object_store: Arc<dyn ObjectStore>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) pace: Arc<Pace>,
     /// Who does it, as the metadata core shows it; another text for each process.
     pub(crate) name: String,
 }
@@ -38,9 +47,11 @@ pub struct Maintenance {
 pub struct Work {
     /// Jobs that were finished.
     pub finished: u64,
+    /// Objects that merges wrote.
+    pub merged: u64,
     /// Objects that were looked at.
     pub seen: u64,
-    /// Orphans that were deleted.
+    /// Orphans and dead objects that were deleted.
     pub deleted: u64,
     /// Their bytes.
     pub deleted_bytes: u64,
@@ -57,6 +68,17 @@ pub enum MaintenanceError {
     /// The object store fails.
     #[error(transparent)]
     ObjectStore(#[from] ObjectStoreError),
+    /// Stored records are not what was stored.
+    #[error("records of partition {on} are damaged: {reason}")]
+    Damaged {
+        /// Whose.
+        on: TopicPartition,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What is to be done cannot be done.
+    #[error("a plan cannot be carried out: {0}")]
+    Plan(String),
 }
 
 impl From<Problem> for MaintenanceError {
@@ -89,7 +111,7 @@ impl Maintenance {
     async fn work_until(&self, enough: &(dyn Fn() -> bool + Send + Sync)) -> Result<Work, MaintenanceError> {
         let mut work = Work::default();
         while !enough() {
-            let taken = self.client.repeat(TakeJob { worker: self.name.clone() }).await;
+            let taken = self.client.repeat(TakeJob { worker: self.name.clone(), kind: None }).await;
             let taken = taken.map_err(CommandError::into_problem)?;
             let Some(job) = taken.job else {
                 work.ask_again = Duration::from_millis(taken.ask_again_ms);
@@ -112,6 +134,10 @@ impl Maintenance {
                 let mut pass = orphans::Pass::new(self, job, (from, until), work);
                 pass.run(folders_done, enough).await
             }
+            JobTask::CollectDead => dead::collect(self, job, enough, work).await,
+            JobTask::Merge => merge::merge(self, job, enough, work).await,
+            // No leader gives this out yet.
+            JobTask::CompactKeys => Ok(self.report(job, 0, AfterReport::LayDown).await?),
         }
     }
 
@@ -124,4 +150,14 @@ impl Maintenance {
             Err(error) => Err(error.into_problem()),
         }
     }
+}
+
+/// Deletes objects at the pace of maintenance: one result for each.
+async fn delete_many(maintenance: &Maintenance, keys: &[String]) -> Vec<Result<(), ObjectStoreError>> {
+    maintenance.pace.turn().await;
+    let results = maintenance.object_store.delete_many(keys).await;
+    maintenance
+        .pace
+        .learn(results.iter().any(|result| matches!(result, Err(ObjectStoreError::Throttled { .. }))));
+    results
 }

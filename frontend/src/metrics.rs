@@ -46,6 +46,12 @@ pub(crate) struct PollingMetrics {
 pub(crate) struct MaintenanceMetrics {
     pub(crate) orphans_deleted: IntCounter,
     pub(crate) orphan_bytes_deleted: IntCounter,
+    pub(crate) dead_deleted: IntCounter,
+    pub(crate) dead_bytes_deleted: IntCounter,
+    pub(crate) merges: IntCounter,
+    pub(crate) merged_slices: IntCounter,
+    pub(crate) merged_bytes: IntCounter,
+    pub(crate) merges_lost: IntCounter,
     pub(crate) failures: IntCounter,
 }
 
@@ -156,6 +162,18 @@ impl MaintenanceMetrics {
                 "Objects deleted that were uploaded and never committed",
             ),
             orphan_bytes_deleted: counter("carnax_frontend_orphan_bytes_deleted_total", "Their bytes"),
+            dead_deleted: counter(
+                "carnax_frontend_dead_objects_deleted_total",
+                "Objects deleted that nothing referred to any more",
+            ),
+            dead_bytes_deleted: counter("carnax_frontend_dead_bytes_deleted_total", "Their bytes"),
+            merges: counter("carnax_frontend_merges_total", "Objects written by merges"),
+            merged_slices: counter("carnax_frontend_merged_slices_total", "Slices that merges replaced"),
+            merged_bytes: counter("carnax_frontend_merged_bytes_total", "Bytes written by merges"),
+            merges_lost: counter(
+                "carnax_frontend_merges_lost_total",
+                "Parts of merges that came too late: their slices were no longer what they were",
+            ),
             failures: counter(
                 "carnax_frontend_maintenance_failures_total",
                 "Maintenance jobs laid down since something failed",

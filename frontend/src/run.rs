@@ -256,6 +256,8 @@ impl Frontend {
             client: Arc::clone(&self.api.client),
             object_store: Arc::clone(&self.components.object_store),
             metrics: Arc::clone(&self.api.metrics),
+            entropy: Arc::clone(&self.api.entropy),
+            pace: Arc::default(),
             name: format!("{} {:016x}", self.name, self.api.entropy.next_u64()),
         }
     }

@@ -17,6 +17,7 @@ mod frontend {
     mod guarantees;
     mod ingest;
     mod maintenance;
+    mod merging;
     mod polling;
     mod round_trips;
     mod streams;

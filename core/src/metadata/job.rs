@@ -89,7 +89,8 @@ pub enum JobTask {
         from: Timestamp,
         /// Only objects whose ids are of an earlier time.
         until: Timestamp,
-        /// So many of the [`SEGMENT_FOLDERS`](crate::object_key::SEGMENT_FOLDERS) were looked at already.
+        /// So many of the [`SEGMENT_FOLDERS`](crate::object_key::SEGMENT_FOLDERS) were looked at already; merged objects are
+        /// looked at with the last one.
         folders_done: u32,
     },
     /// Ask for dead objects and delete them, until there are none ([`FindDead`](super::FindDead)).

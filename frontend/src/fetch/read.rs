@@ -148,7 +148,7 @@ impl Fetch {
                 }
                 bytes += length;
                 records += fetched.end_offset().since(fetched.base_offset.max(plan.start));
-                fetched.append_time = log_append_time.then_some(slice.append_time);
+                fetched.append_time = (log_append_time && !slice.rewritten).then_some(slice.append_time);
                 all.next_offset = fetched.end_offset();
                 all.batches.push(fetched);
             }

@@ -148,7 +148,11 @@ impl Fetch {
     ) -> Result<Option<Position>, ReadFailure> {
         let kind = ReaderKind::of(plan);
         for slice in &plan.slices {
-            let latest = if topic.log_append_time { slice.append_time } else { slice.max_timestamp };
+            let latest = if topic.log_append_time && !slice.rewritten {
+                slice.append_time
+            } else {
+                slice.max_timestamp
+            };
             if latest < time {
                 continue;
             }
@@ -172,7 +176,7 @@ impl Fetch {
         kind: ReaderKind,
     ) -> Result<Option<(Offset, Timestamp)>, ReadFailure> {
         let mut from = start.max(slice.base_offset);
-        if topic.log_append_time {
+        if topic.log_append_time && !slice.rewritten {
             return Ok((from < slice.end_offset).then_some((from, slice.append_time)));
         }
         while from < slice.end_offset {

@@ -1,16 +1,14 @@
 //! The search for orphans: a pass over the folders that frontends write into.
 
-use std::time::Duration;
-
 use carnax_core::id::SegmentId;
 use carnax_core::limits::FIND_ORPHANS_MAX;
 use carnax_core::metadata::{AfterReport, FindOrphans, JobLease};
-use carnax_core::object_key::{SEGMENT_FOLDERS, SegmentKey, segment_folder};
+use carnax_core::object_key::{SEGMENT_FOLDERS, SegmentKey, merged_folder, segment_folder};
 use carnax_core::time::Timestamp;
 use carnax_object_store::{LIST_PAGE_KEYS_MAX, ListedObject};
-use tokio::time::Instant;
 
-use super::{Maintenance, MaintenanceError, Work};
+use super::stay::Stay;
+use super::{Maintenance, MaintenanceError, Work, delete_many};
 
 const _: () = assert!(LIST_PAGE_KEYS_MAX <= FIND_ORPHANS_MAX);
 
@@ -21,7 +19,7 @@ pub(super) struct Pass<'a> {
     from: Timestamp,
     until: Timestamp,
     work: &'a mut Work,
-    reported: Instant,
+    stay: Stay<'a>,
 }
 
 /// Where the listing of a folder goes on.
@@ -37,7 +35,7 @@ impl<'a> Pass<'a> {
         (from, until): (Timestamp, Timestamp),
         work: &'a mut Work,
     ) -> Self {
-        Self { maintenance, job, from, until, work, reported: Instant::now() }
+        Self { maintenance, job, from, until, work, stay: Stay::new(maintenance, job) }
     }
 
     /// Goes over the folders that are left, as far as there is time.
@@ -52,7 +50,7 @@ impl<'a> Pass<'a> {
                 let laid_down = self.maintenance.report(self.job, folder, AfterReport::LayDown).await;
                 return whole.and(laid_down.map_err(MaintenanceError::from));
             }
-            self.stay(folder + 1).await?;
+            self.stay.stay(folder + 1).await?;
         }
         self.maintenance.report(self.job, SEGMENT_FOLDERS, AfterReport::Finish).await?;
         self.work.finished += 1;
@@ -69,21 +67,39 @@ impl<'a> Pass<'a> {
     ) -> Result<bool, MaintenanceError> {
         let prefix = segment_folder(self.job.incarnation, folder);
         let first = SegmentId::from_parts(self.from, 0);
-        let mut next = Next::After(format!("{prefix}{first}"));
+        let whole = self.objects(&prefix, format!("{prefix}{first}"), folder, enough).await?;
+        if !whole || folder + 1 < SEGMENT_FOLDERS {
+            return Ok(whole);
+        }
+        // These are not in the order of their ages.
+        let prefix = merged_folder(self.job.incarnation);
+        self.objects(&prefix, String::new(), folder, enough).await
+    }
+
+    /// Looks at objects in the order of their keys, behind one of them; says whether there was time for all.
+    async fn objects(
+        &mut self,
+        prefix: &str,
+        after: String,
+        folder: u32,
+        enough: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<bool, MaintenanceError> {
+        let mut next = Next::After(after);
         while let Next::After(after) = next {
             if enough() {
                 return Ok(false);
             }
-            let page = self.maintenance.object_store.list(&prefix, &after, LIST_PAGE_KEYS_MAX).await?;
+            let list = self.maintenance.object_store.list(prefix, &after, LIST_PAGE_KEYS_MAX);
+            let page = self.maintenance.pace.request(list).await?;
             next = match page.objects.last() {
                 Some(last) if page.more => Next::After(last.key.clone()),
                 _ => Next::Nowhere,
             };
-            if !self.page(&page.objects).await? {
-                // What follows is younger.
+            let young_from_here = !self.page(&page.objects).await?;
+            if young_from_here {
                 return Ok(true);
             }
-            self.stay(folder).await?;
+            self.stay.stay(folder).await?;
         }
         Ok(true)
     }
@@ -95,6 +111,7 @@ impl<'a> Pass<'a> {
         for object in objects {
             match object.key.parse::<SegmentKey>() {
                 Ok(key) if key.segment.time() < self.until => candidates.push((key.segment, object)),
+                Ok(key) if key.merged.is_some() => {}
                 Ok(_) => {
                     old = false;
                     break;
@@ -118,7 +135,7 @@ impl<'a> Pass<'a> {
 
     async fn delete(&mut self, orphans: &[(SegmentId, &ListedObject)]) -> Result<(), MaintenanceError> {
         let keys: Vec<String> = orphans.iter().map(|(_, object)| object.key.clone()).collect();
-        let results = self.maintenance.object_store.delete_many(&keys).await;
+        let results = delete_many(self.maintenance, &keys).await;
         let mut failed = None;
         for ((_, object), result) in orphans.iter().zip(results) {
             match result {
@@ -133,14 +150,5 @@ impl<'a> Pass<'a> {
             }
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
-    }
-
-    /// Reports when a third of the lease has passed.
-    async fn stay(&mut self, folders_done: u32) -> Result<(), MaintenanceError> {
-        if self.reported.elapsed() >= Duration::from_millis(self.job.expires_in_ms) / 3 {
-            self.reported = Instant::now();
-            self.maintenance.report(self.job, folders_done, AfterReport::GoOn).await?;
-        }
-        Ok(())
     }
 }

@@ -11,10 +11,10 @@ use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, Se
 use carnax_core::metadata::{
     AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
-    DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindOrphans,
-    Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, ListWakeups, MemberAssignment, OpenSession,
-    PlanFetch, PutWakeup, RaiseProducerEpoch, ReportJob, SetFencingToken, SettingsDescription, TakeJob,
-    TrimPartition, WatchCommits,
+    DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
+    FindOrphans, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, ListWakeups,
+    MemberAssignment, OpenSession, PlanFetch, PlanMerge, PutWakeup, RaiseProducerEpoch, ReplaceSlices,
+    ReportJob, SetFencingToken, SettingsDescription, TakeJob, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -275,14 +275,47 @@ macro_rules! query {
     }};
 }
 
+/// A query whose answer depends on the time.
+macro_rules! timed {
+    ($router:expr, $inner:expr, $request:ident, $answer:expr) => {{
+        let inner = Arc::clone($inner);
+        $router.unary(move |request: $request| {
+            let inner = Arc::clone(&inner);
+            async move {
+                inner.check()?;
+                let state = inner.state();
+                $answer(&state.0, &request, Timestamp::from_millis(state.2))
+            }
+        })
+    }};
+}
+
+/// The whole log is in the archive.
+const EVERYTHING: LogIndex = LogIndex(u64::MAX);
+
 fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
-    let router = command!(router, inner, TakeJob, JobTaken, |_, request| Command::TakeJob(request));
+    let router = command!(router, inner, TakeJob, JobTaken, |inner: &Inner, request: TakeJob| {
+        let state = inner.state();
+        let now = Timestamp::from_millis(state.2);
+        let kind = match answer::next_job(&state.0, &request.worker, now, EVERYTHING) {
+            answer::NextJob::Take(kind) => Some(kind),
+            answer::NextJob::Wait(_) => None,
+        };
+        Command::TakeJob(TakeJob { kind, ..request })
+    });
     let router = command!(router, inner, ReportJob, JobReported, |_, request| Command::ReportJob(request));
     let router = query!(router, inner, FindOrphans, answer::find_orphans);
-    query!(router, inner, DescribeMaintenance, |state, _: &_| Ok(answer::describe_maintenance(
-        state,
-        state.log_time()
-    )))
+    let router =
+        command!(router, inner, ReplaceSlices, SlicesReplaced, |_, request| Command::ReplaceSlices(request));
+    let router =
+        command!(router, inner, ForgetDead, DeadForgotten, |_, request| Command::ForgetDead(request));
+    let router = timed!(router, inner, PlanMerge, answer::plan_merge);
+    let router = timed!(router, inner, FindDead, |state, request, now| {
+        answer::find_dead(state, request, now, EVERYTHING)
+    });
+    timed!(router, inner, DescribeMaintenance, |state, _: &_, now| {
+        Ok(answer::describe_maintenance(state, now, EVERYTHING))
+    })
 }
 
 fn router(inner: &Arc<Inner>) -> Router {

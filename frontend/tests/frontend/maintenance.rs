@@ -26,12 +26,12 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DUE: Duration = Duration::from_secs(7 * 60 * 60);
 
 /// A worker of its own beside a frontend.
-struct Worker {
+pub struct Worker {
     maintenance: Maintenance,
     _embedded: Embedded,
 }
 
-fn worker(frontend: &Frontend) -> Worker {
+pub fn worker(frontend: &Frontend) -> Worker {
     let metadata = vec![frontend.metadata.address.clone()];
     let mut settings = Settings::new(metadata, "memory://test".parse().unwrap());
     settings.calls.try_timeout = Duration::from_millis(200);
@@ -48,7 +48,7 @@ fn worker(frontend: &Frontend) -> Worker {
 }
 
 impl Worker {
-    async fn work(&self) -> Result<Work, MaintenanceError> {
+    pub async fn work(&self) -> Result<Work, MaintenanceError> {
         self.maintenance.work(&|| false).await
     }
 }
@@ -62,13 +62,21 @@ async fn put(store: &FaultStore<MemoryStore>, key: &str) {
     store.inner().put_if_absent(key, bytes::Bytes::from_static(b"left behind").into()).await.unwrap();
 }
 
-async fn keys(store: &FaultStore<MemoryStore>) -> BTreeSet<String> {
+pub async fn keys(store: &FaultStore<MemoryStore>) -> BTreeSet<String> {
     let page = store.inner().list("", "", 1_000).await.unwrap();
     assert!(!page.more);
     page.objects.into_iter().map(|object| object.key).collect()
 }
 
-/// A frontend with three segments, one of which is trimmed, seven hours before now; and the keys of its objects.
+/// How one kind of job is getting on.
+async fn described(frontend: &Frontend, job: &str) -> serde_json::Value {
+    let described = frontend.get("/v1/cluster/maintenance").await.json();
+    let jobs = described["jobs"].as_array().unwrap();
+    jobs.iter().find(|description| description["job"] == job).unwrap().clone()
+}
+
+/// A frontend with three segments, seven hours before now, the first of which is trimmed: dead, and deleted; and the keys of the
+/// objects that are left.
 async fn with_records() -> (Frontend, BTreeSet<String>) {
     let frontend = start().await;
     frontend.create("t", 1).await;
@@ -77,9 +85,13 @@ async fn with_records() -> (Frontend, BTreeSet<String>) {
     }
     let trimmed = frontend.call("DELETE", "/v1/topics/t/partitions/0/records?before=1", &[], "").await;
     assert_eq!(trimmed.status, StatusCode::OK, "{trimmed:?}");
+    assert_eq!(keys(&frontend.store).await.len(), 3);
+    frontend.metadata.pass(Duration::from_secs(60 * 60));
+    let work = worker(&frontend).work().await.unwrap();
+    assert_eq!((work.finished, work.deleted), (1, 1), "what died an hour ago");
     let committed = keys(&frontend.store).await;
-    assert_eq!(committed.len(), 3);
-    frontend.metadata.pass(DUE);
+    assert_eq!(committed.len(), 2);
+    frontend.metadata.pass(DUE - Duration::from_secs(60 * 60));
     (frontend, committed)
 }
 
@@ -98,7 +110,7 @@ async fn leave_behind(frontend: &Frontend) -> (BTreeSet<String>, BTreeSet<String
     let kept = [
         key(DUE - HOUR / 2, 1).to_string(),
         SegmentKey { incarnation: Incarnation(2), ..old }.to_string(),
-        SegmentKey { merged, ..old }.to_string(),
+        SegmentKey { merged, ..key(DUE - HOUR / 2, 3) }.to_string(),
         "1/segments/00/notes.txt".to_owned(),
         format!("{old}.bak"),
         "cluster/incarnation".to_owned(),
@@ -106,6 +118,7 @@ async fn leave_behind(frontend: &Frontend) -> (BTreeSet<String>, BTreeSet<String
     let mut orphans: BTreeSet<String> =
         (0..50).map(|n| key(Duration::from_secs(60) * n, n.into()).to_string()).collect();
     orphans.insert(old.to_string());
+    orphans.insert(SegmentKey { merged, ..old }.to_string());
     for key in kept.iter().chain(&orphans) {
         put(&frontend.store, key).await;
     }
@@ -116,27 +129,24 @@ async fn leave_behind(frontend: &Frontend) -> (BTreeSet<String>, BTreeSet<String
 async fn what_was_never_committed_is_deleted_and_nothing_else() {
     let (frontend, committed) = with_records().await;
     let (kept, orphans) = leave_behind(&frontend).await;
-    let described = frontend.get("/v1/cluster/maintenance").await.json();
-    assert_eq!(
-        (&described["jobs"][0]["job"], &described["jobs"][0]["last_success"]),
-        (&"collect_orphans".into(), &serde_json::Value::Null)
-    );
+    assert_eq!(described(&frontend, "collect_orphans").await["last_success"], serde_json::Value::Null);
+    assert!(described(&frontend, "collect_dead").await["last_success"].as_i64().unwrap() > START);
 
     let worker = worker(&frontend);
     let work = worker.work().await.unwrap();
-    assert_eq!((work.finished, work.deleted, work.seen), (1, 51, 54), "{work:?}");
-    assert_eq!(work.deleted_bytes, 51 * 11);
+    assert_eq!((work.finished, work.deleted, work.seen), (1, 52, 54), "{work:?}");
+    assert_eq!(work.deleted_bytes, 52 * 11);
     assert_eq!(keys(&frontend.store).await, committed.union(&kept).cloned().collect());
     assert_eq!(values(&frontend).await, ["b", "c"]);
-    assert_eq!(frontend.store.calls(Verb::List), u64::from(SEGMENT_FOLDERS));
+    assert_eq!(frontend.store.calls(Verb::List), u64::from(SEGMENT_FOLDERS) + 1);
     assert!(!orphans.is_empty());
 
     let calls = frontend.store.calls_total();
     let work = worker.work().await.unwrap();
     assert_eq!((work.finished, work.seen), (0, 0), "nothing is due");
     assert_eq!(frontend.store.calls_total(), calls, "the object store is left alone");
-    let described = frontend.get("/v1/cluster/maintenance").await.json();
-    assert!(described["jobs"][0]["last_success"].as_i64().unwrap() > START, "{described}");
+    let described = described(&frontend, "collect_orphans").await;
+    assert!(described["last_success"].as_i64().unwrap() > START, "{described}");
     frontend.stop().await;
 }
 

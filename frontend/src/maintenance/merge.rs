@@ -1,0 +1,129 @@
+//! Merging: reads the slices of a plan, writes their batches into one new object, and has the metadata core put that into their
+//! places, if they are still what they were.
+//!
+//! ```text
+//!  plan ─▶ read the objects, each once ─▶ rewrite, partition by partition ─▶ upload ─▶ replace
+//! ```
+//!
+//! Whatever goes wrong before the last step leaves an object that nobody refers to, which is collected. A part that holds damaged
+//! batches is left as it is: a merge never hides damage. Memory: about twice the bytes of a plan
+//! ([`MERGED_BYTES_TARGET`](carnax_core::limits::MERGED_BYTES_TARGET)).
+
+mod rewrite;
+mod sources;
+
+use carnax_core::id::{SegmentId, TopicPartition};
+use carnax_core::metadata::{
+    AfterReport, JobLease, MergePart, MergePlan, PlanMerge, ReplaceSlices, ReplacedPart,
+};
+use carnax_core::object_key::SegmentKey;
+use carnax_core::segment::{SealedSegment, SegmentWriter};
+use carnax_object_store::Payload;
+
+use self::rewrite::rewrite;
+use self::sources::Sources;
+use super::stay::Stay;
+use super::{Maintenance, MaintenanceError, Work};
+use crate::metadata_client::CommandError;
+
+/// Asks for plans and carries them out until there is nothing worth it left, or `enough` says so.
+pub(super) async fn merge(
+    maintenance: &Maintenance,
+    job: &JobLease,
+    enough: &(dyn Fn() -> bool + Send + Sync),
+    work: &mut Work,
+) -> Result<(), MaintenanceError> {
+    let mut stay = Stay::new(maintenance, job);
+    let mut after = None;
+    while !enough() {
+        let plan = maintenance.client.query(PlanMerge { after }).await?;
+        let Some(last) = plan.parts.last() else {
+            maintenance.report(job, 0, AfterReport::Finish).await?;
+            work.finished += 1;
+            return Ok(());
+        };
+        after = Some(last.on);
+        if let Err(error) = carry_out(maintenance, plan).await {
+            // Another worker may go on; what failed is told by the one who sees it.
+            let _laid_down = maintenance.report(job, 0, AfterReport::LayDown).await;
+            return Err(error);
+        }
+        work.merged += 1;
+        stay.stay(0).await?;
+    }
+    Ok(maintenance.report(job, 0, AfterReport::LayDown).await?)
+}
+
+async fn carry_out(maintenance: &Maintenance, plan: MergePlan) -> Result<(), MaintenanceError> {
+    let (segment, incarnation) =
+        (SegmentId::from_parts(plan.log_time, maintenance.entropy.next_u128()), plan.incarnation);
+    let sources = Sources::read(maintenance, &plan).await?;
+    let (mut writer, mut parts, mut damaged) = (SegmentWriter::new(), Vec::new(), None);
+    for part in plan.parts {
+        match rewrite(&part, &sources) {
+            Ok(unit) => {
+                let full = |full: carnax_core::segment::SegmentFull| MaintenanceError::Plan(full.to_string());
+                writer.push_unit(unit).map_err(full)?;
+                parts.push(part);
+            }
+            Err(reason) => {
+                let on = part.on;
+                tracing::error!(topic = %on.topic, partition = %on.partition, reason, "slices are damaged: they are not merged");
+                damaged = Some(MaintenanceError::Damaged { on, reason });
+            }
+        }
+    }
+    drop(sources);
+    if !parts.is_empty() {
+        let on = parts.iter().map(|part| part.on);
+        let key = SegmentKey::rewritten(incarnation, segment, on);
+        let SealedSegment { chunks, size, crc32c, units } = writer.seal();
+        let payload = Payload::with_checksum(chunks, crc32c);
+        let name = key.to_string();
+        maintenance.pace.request(maintenance.object_store.put_if_absent(&name, payload)).await?;
+        let replaced = parts.iter().zip(units.into_iter().flatten());
+        let replaced = replaced.map(|(part, new)| ReplacedPart {
+            on: part.on,
+            base_offset: part.slices[0].slice.base_offset,
+            end_offset: part.slices[part.slices.len() - 1].slice.end_offset,
+            sources: part.slices.iter().map(|source| source.segment).collect(),
+            bytes: new.bytes,
+            max_timestamp: latest(part),
+        });
+        replace(maintenance, &key, size, replaced.collect()).await?;
+    }
+    damaged.map_or(Ok(()), Err)
+}
+
+/// The largest timestamp of the sources as the metadata core has it: that of the records may be another, where records have the
+/// time of their append.
+fn latest(part: &MergePart) -> carnax_core::time::Timestamp {
+    let times = part.slices.iter().map(|source| source.slice.max_timestamp);
+    times.max().expect("a part of a plan has slices")
+}
+
+async fn replace(
+    maintenance: &Maintenance,
+    key: &SegmentKey,
+    size: u64,
+    parts: Vec<ReplacedPart>,
+) -> Result<(), MaintenanceError> {
+    let slices: Vec<u64> = parts.iter().map(|part| part.sources.len() as u64).collect();
+    let SegmentKey { incarnation, segment, .. } = *key;
+    let on: Vec<TopicPartition> = parts.iter().map(|part| part.on).collect();
+    let request = ReplaceSlices { incarnation, segment, size, parts };
+    let replaced = maintenance.client.command(request).await.map_err(CommandError::into_problem)?.replaced;
+    let metrics = &maintenance.metrics.maintenance;
+    metrics.merges.inc();
+    metrics.merged_bytes.inc_by(size);
+    for ((on, slices), replaced) in on.iter().zip(slices).zip(replaced) {
+        if replaced {
+            metrics.merged_slices.inc_by(slices);
+        } else {
+            metrics.merges_lost.inc();
+            tracing::debug!(topic = %on.topic, partition = %on.partition, "a merge came too late");
+        }
+    }
+    tracing::debug!(%key, bytes = size, partitions = on.len(), "slices are merged");
+    Ok(())
+}
