@@ -78,6 +78,12 @@ impl Jobs {
         }
     }
 
+    /// Collectors look at the objects of their own incarnation, of which there are none yet; workers of the former one are gone.
+    pub(crate) fn cluster_restored(&mut self, now: Timestamp) {
+        let last_success = self.last_success;
+        *self = Self { done_until: now, last_success, ..Self::default() };
+    }
+
     pub(crate) fn somebody_writes(&mut self, at: Moment) {
         if at.level >= FeatureLevel::JOBS {
             self.written = at.time;

@@ -20,6 +20,7 @@
 
 pub mod answer;
 mod apply;
+pub mod archive;
 mod command;
 pub mod deliberate_bugs;
 mod entry;
@@ -32,6 +33,7 @@ mod node;
 mod partition;
 mod producer;
 mod remembered;
+pub mod restore;
 mod retention;
 mod segment;
 mod session;

@@ -169,6 +169,16 @@ impl Topics {
         Ok(topic.describe(id))
     }
 
+    /// Gives a topic as many partitions; none if it cannot have them.
+    pub(crate) fn grow(&mut self, id: TopicId, partitions: u32) -> Option<()> {
+        check_partition_count(partitions).ok()?;
+        let added = partitions.checked_sub(self.get(id)?.partition_count())?;
+        self.check_room(u64::from(added)).ok()?;
+        self.partition_count = self.partition_count.saturating_add(u64::from(added));
+        self.get_mut(id)?.partitions.extend((0..added).map(|_| Arc::default()));
+        Some(())
+    }
+
     /// Takes a topic away and remembers its id.
     pub(crate) fn remove(&mut self, topic: &TopicRef) -> Result<(TopicId, Arc<Topic>), Problem> {
         let (id, _) = self.resolve(topic)?;

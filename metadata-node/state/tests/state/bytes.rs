@@ -19,7 +19,7 @@ use crate::support::{
 use crate::wakeups::commands_of_wakeups;
 use crate::writer::{Writer, expecting, fence, holding, increasing, keyed, raise, records, set, stamped};
 
-fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
 }
 
@@ -81,7 +81,7 @@ fn example_with_wakeups() -> Cluster {
 }
 
 /// The same with a worker in the middle of a job, and a deadline that was changed.
-fn example_with_jobs() -> Cluster {
+pub(crate) fn example_with_jobs() -> Cluster {
     let mut cluster = example_with_wakeups();
     cluster.level = FeatureLevel(4);
     cluster.open_session();

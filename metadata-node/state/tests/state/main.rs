@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 #![allow(clippy::disallowed_methods, reason = "tests read golden files")]
 
+mod archive;
 mod bytes;
 mod contradictions;
 mod groups;
@@ -10,6 +11,7 @@ mod jobs;
 mod lifetimes;
 mod model;
 mod model_producer;
+mod restore;
 mod stories;
 mod support;
 mod wakeups;
