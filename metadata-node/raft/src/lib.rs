@@ -13,6 +13,7 @@
 //! machine's. Never reads a wall clock but to tell it to its peers, and never bootstraps on its own.
 #![warn(missing_docs)]
 
+mod applied_log;
 mod log_store;
 mod membership;
 mod network;
@@ -20,6 +21,7 @@ mod node;
 mod proposer;
 mod read;
 mod runtime;
+mod seed;
 mod settings;
 mod snapshot_store;
 mod state_machine;
@@ -27,11 +29,13 @@ mod status;
 mod tasks;
 mod types;
 
+pub use applied_log::ArchiveProgress;
 pub use log_store::{MemoryDisk, OpenLogError};
 pub use network::PeerClock;
 pub use node::{OpenError, RaftNode};
 pub use proposer::Applied;
 pub use runtime::seed_elections;
+pub use seed::seed;
 pub use settings::{Components, RaftSettings, Stamp, Storage};
 pub use state_machine::{AppliedEntry, StateView};
 pub use status::{Leadership, Member, RaftStatus, Role};

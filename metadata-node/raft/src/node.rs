@@ -8,6 +8,7 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{LogIndex, NodeId};
 use carnax_core::problem::Problem;
 use carnax_metadata_state::Command;
+use carnax_metadata_state::archive::ArchivedEntry;
 use carnax_platform::rpc::Router;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
@@ -15,6 +16,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::applied_log::ArchiveProgress;
 use crate::log_store::{DiskLog, Flushes, MemoryLog, OpenLogError};
 use crate::network::{Connections, Desk, PeerClock, router};
 use crate::proposer::{Applied, Proposer};
@@ -92,9 +94,10 @@ impl RaftNode {
                 let log = blocking(move || Ok(DiskLog::open(&log_directory, log_flushes)));
                 let log = log.await.map_err(OpenError::Snapshots)??;
                 let snapshots = directory.join("snapshots");
+                let archive_bytes = settings.archive_bytes;
                 let opened = blocking(move || {
                     let store = SnapshotStore::open(snapshots)?;
-                    Ok((store.clone(), StateMachine::open(store)?))
+                    Ok((store.clone(), StateMachine::open(store, archive_bytes)?))
                 });
                 let (store, (machine, watches)) = opened.await.map_err(OpenError::Snapshots)?;
                 let raft = Raft::new(id, config, connections.clone(), log, machine).await.map_err(started)?;
@@ -103,7 +106,8 @@ impl RaftNode {
             Storage::Memory(disk) => {
                 let log = MemoryLog::open(disk.clone(), flushes.clone());
                 let store = SnapshotStore::Memory(disk);
-                let (machine, watches) = StateMachine::open(store.clone()).map_err(OpenError::Snapshots)?;
+                let (machine, watches) = StateMachine::open(store.clone(), settings.archive_bytes)
+                    .map_err(OpenError::Snapshots)?;
                 let raft = Raft::new(id, config, connections.clone(), log, machine).await.map_err(started)?;
                 (raft, store, watches)
             }
@@ -201,6 +205,17 @@ impl RaftNode {
     /// snapshot skips the entries in it.
     pub fn watch_applied(&self) -> broadcast::Receiver<AppliedEntry> {
         self.0.watches.feed.subscribe()
+    }
+
+    /// How far the log has come, as it grows, for whoever archives it.
+    pub fn watch_archivable(&self) -> watch::Receiver<ArchiveProgress> {
+        self.0.watches.applied_log.progress()
+    }
+
+    /// The applied entries behind `after`, at least one and no more than `bytes_max` by much; none if there is none yet. No answer if
+    /// this node has them no longer, or was told to keep none.
+    pub fn applied_entries(&self, after: LogIndex, bytes_max: u64) -> Option<Vec<ArchivedEntry>> {
+        self.0.watches.applied_log.after(after, bytes_max)
     }
 
     /// Who leads, as it changes.

@@ -29,6 +29,8 @@ pub struct RaftSettings {
     pub election_max: Duration,
     /// A snapshot is written when so many bytes of log were applied since the last one.
     pub snapshot_log_bytes: u64,
+    /// Bytes of applied entries that are kept in memory for an archive; 0 for none.
+    pub archive_bytes: u64,
     /// Entries that are kept behind a snapshot, for followers that lag: a long log, see issue 2116 of openraft.
     pub log_entries_kept: u64,
     /// How long an fsync may take before a leader hands over and the node counts as dead.
@@ -45,6 +47,7 @@ impl RaftSettings {
             election_min: Duration::from_millis(1_000),
             election_max: Duration::from_millis(2_000),
             snapshot_log_bytes: 256 * 1024 * 1024,
+            archive_bytes: 0,
             log_entries_kept: 200_000,
             fsync_age_max: Duration::from_secs(10),
         }

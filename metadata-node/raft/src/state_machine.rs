@@ -6,14 +6,17 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use carnax_core::id::LogIndex;
 use carnax_core::time::Timestamp;
+use carnax_metadata_state::archive::ArchivedEntry;
 use carnax_metadata_state::{Entry, Outcome, State};
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{broadcast, watch};
 
+use crate::applied_log::{AppliedLog, is_worth_archiving};
 use crate::snapshot_store::{SnapshotData, SnapshotStore};
 use crate::types::{
     LogId, Outcomes, RaftPayload, Snapshot, SnapshotMeta, StoredMembership, Types, invalid_data,
@@ -51,6 +54,7 @@ pub(crate) struct Watches {
     pub(crate) feed: broadcast::Sender<AppliedEntry>,
     /// Bytes of log applied since the last snapshot.
     pub(crate) log_bytes: watch::Receiver<u64>,
+    pub(crate) applied_log: AppliedLog,
 }
 
 #[derive(Debug)]
@@ -63,30 +67,37 @@ pub(crate) struct StateMachine {
     view: watch::Sender<Arc<StateView>>,
     feed: broadcast::Sender<AppliedEntry>,
     log_bytes: watch::Sender<u64>,
+    applied_log: AppliedLog,
 }
 
 impl StateMachine {
-    /// Starts from the newest snapshot. Blocks.
-    pub(crate) fn open(store: SnapshotStore) -> io::Result<(Self, Watches)> {
+    /// Starts from the newest snapshot; keeps so many bytes of applied entries. Blocks.
+    pub(crate) fn open(store: SnapshotStore, archive_bytes: u64) -> io::Result<(Self, Watches)> {
         let view = watch::Sender::new(Arc::new(StateView { state: State::default(), applied: LogIndex(0) }));
         let feed = broadcast::Sender::new(FEED_ENTRIES_MAX);
         let log_bytes = watch::Sender::new(0);
-        let readers =
-            Watches { view: view.subscribe(), feed: feed.clone(), log_bytes: log_bytes.subscribe() };
         let (state, applied, membership, snapshot) = match store.load()? {
             Some((meta, state, data)) => {
                 (state, meta.last_log_id, meta.last_membership.clone(), Some((meta, data)))
             }
             None => Default::default(),
         };
+        let applied_log = AppliedLog::new(index_of(applied), archive_bytes);
+        let readers = Watches {
+            view: view.subscribe(),
+            feed: feed.clone(),
+            log_bytes: log_bytes.subscribe(),
+            applied_log: applied_log.clone(),
+        };
         let snapshot = Newest(Arc::new(Mutex::new(snapshot)));
-        let machine = Self { state, applied, membership, snapshot, store, view, feed, log_bytes };
+        let machine =
+            Self { state, applied, membership, snapshot, store, view, feed, log_bytes, applied_log };
         machine.publish();
         Ok((machine, readers))
     }
 
     fn publish(&self) {
-        let applied = LogIndex(self.applied.map_or(0, |id| id.index));
+        let applied = index_of(self.applied);
         self.view.send_replace(Arc::new(StateView { state: self.state.clone(), applied }));
     }
 
@@ -94,8 +105,10 @@ impl StateMachine {
     ///
     /// # Errors
     /// If the entry cannot be read: written by a newer version, or damaged. The node stops rather than skip it.
-    fn apply_one(&mut self, id: LogId, payload: RaftPayload) -> io::Result<Outcomes> {
+    fn apply_one(&mut self, id: LogId, payload: RaftPayload, done: &mut Done) -> io::Result<Outcomes> {
         let mut outcomes = Outcomes::default();
+        let (index, term) = (LogIndex(id.index), id.leader_id.term);
+        let mut bytes = Bytes::new();
         match payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
@@ -104,7 +117,6 @@ impl StateMachine {
             EntryPayload::Normal(encoded) => {
                 let entry = Entry::decode(&encoded.0)
                     .map_err(|error| invalid_data(format!("entry {id} cannot be applied: {error}")))?;
-                let index = LogIndex(id.index);
                 let decided = Arc::new(self.state.apply(index, &entry));
                 // Not the entry's own: log time never goes back, whatever a leader's clock says.
                 let log_time = self.state.log_time();
@@ -114,8 +126,11 @@ impl StateMachine {
                 }
                 outcomes = Outcomes(Some((log_time, decided)));
                 self.log_bytes.send_modify(|bytes| *bytes += encoded.0.len() as u64 + ENTRY_OVERHEAD_BYTES);
+                done.worth = is_worth_archiving(&entry).then_some(index).or(done.worth);
+                bytes = encoded.0;
             }
         }
+        done.entries.push(ArchivedEntry { index, term, bytes });
         self.applied = Some(id);
         Ok(outcomes)
     }
@@ -133,13 +148,14 @@ impl RaftStateMachine<Types> for StateMachine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
-        let mut answers = Vec::new();
+        let (mut answers, mut done) = (Vec::new(), Done::default());
         while let Some((entry, responder)) = entries.try_next().await? {
-            let outcomes = self.apply_one(entry.log_id, entry.payload)?;
+            let outcomes = self.apply_one(entry.log_id, entry.payload, &mut done)?;
             answers.extend(responder.map(|responder| (responder, outcomes)));
         }
         // Readers see the entries before their proposers hear of them.
         self.publish();
+        self.applied_log.push(done.entries, done.worth);
         for (responder, outcomes) in answers {
             responder.send(outcomes);
         }
@@ -160,6 +176,7 @@ impl RaftStateMachine<Types> for StateMachine {
         self.membership = meta.last_membership.clone();
         self.snapshot.offer(meta, data);
         self.log_bytes.send_replace(0);
+        self.applied_log.restart(index_of(self.applied));
         self.publish();
         Ok(())
     }
@@ -167,6 +184,18 @@ impl RaftStateMachine<Types> for StateMachine {
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         Ok(self.snapshot.get())
     }
+}
+
+/// Entries that were applied together.
+#[derive(Debug, Default)]
+struct Done {
+    entries: Vec<ArchivedEntry>,
+    /// The last one that is a reason to archive.
+    worth: Option<LogIndex>,
+}
+
+fn index_of(applied: Option<LogId>) -> LogIndex {
+    LogIndex(applied.map_or(0, |id| id.index))
 }
 
 /// Writes one snapshot.

@@ -29,7 +29,7 @@ impl StoreBuilder<Types, DiskLog, StateMachine, TempDir> for OnDisk {
         let directory = tempfile::tempdir().unwrap();
         let log = DiskLog::open(&directory.path().join("log"), Flushes::default()).unwrap();
         let store = SnapshotStore::open(directory.path().join("snapshots")).unwrap();
-        let (machine, _) = StateMachine::open(store).unwrap();
+        let (machine, _) = StateMachine::open(store, 0).unwrap();
         Ok((directory, log, machine))
     }
 }
@@ -39,7 +39,7 @@ struct InMemory;
 impl StoreBuilder<Types, MemoryLog, StateMachine> for InMemory {
     async fn build(&self) -> Result<((), MemoryLog, StateMachine), StorageError<Types>> {
         let disk = MemoryDisk::new();
-        let (machine, _) = StateMachine::open(SnapshotStore::Memory(disk.clone())).unwrap();
+        let (machine, _) = StateMachine::open(SnapshotStore::Memory(disk.clone()), 0).unwrap();
         Ok(((), MemoryLog::open(disk, Flushes::default()), machine))
     }
 }

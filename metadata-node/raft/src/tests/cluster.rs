@@ -66,6 +66,14 @@ impl Rack {
         self.memory.as_ref().unwrap().lock().unwrap().entry(node).or_default().clone()
     }
 
+    /// Where a node keeps its log.
+    pub(super) fn storage(&self, node: u64) -> Storage {
+        match &self.memory {
+            Some(_) => Storage::Memory(self.memory(node)),
+            None => Storage::Directory(self.disks.path().join(node.to_string())),
+        }
+    }
+
     /// Starts a node on its disk.
     pub(super) async fn start(&self, node: u64) -> TestNode {
         self.start_at(node, &free_address()).await
@@ -88,10 +96,7 @@ impl Rack {
         let components = Components {
             clock: Arc::new(SystemClock::new()),
             network: Arc::clone(&network),
-            storage: match &self.memory {
-                Some(_) => Storage::Memory(self.memory(node)),
-                None => Storage::Directory(self.disks.path().join(node.to_string())),
-            },
+            storage: self.storage(node),
             stamp: Arc::new(stamp),
         };
         let raft = open(settings, components).await;
@@ -284,7 +289,7 @@ impl Listener for Socket {
 
 /// A free address that nobody takes while its node is down: outside the range from which the system gives ports to
 /// outgoing connections.
-fn free_address() -> String {
+pub(super) fn free_address() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_core::error_code::{ErrorCode, SideEffects};
-use carnax_core::id::{ClusterId, NodeId};
+use carnax_core::id::{ClusterId, LogIndex, NodeId};
 use carnax_core::limits::COMMAND_BYTES_MAX;
 use carnax_core::metadata::OpenSession;
 use carnax_core::time::Timestamp;
-use carnax_metadata_state::Command;
+use carnax_metadata_state::{Command, Entry, FeatureLevel, State};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::network::TcpNetwork;
 use carnax_platform::rpc::CallError;
 
-use super::cluster::{DEADLINE, Rack, command, leader, propose_somehow, retry, wait_until};
+use super::cluster::{
+    DEADLINE, Rack, command, free_address, join, leader, propose_somehow, retry, wait_until,
+};
 use crate::network::{Connections, Desk};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,4 +147,36 @@ async fn a_message_for_another_node_or_cluster_is_refused() {
     );
     let alone = node.raft.linearizable(DEADLINE).await.unwrap_err();
     assert_eq!(alone.code, ErrorCode::NoQuorum);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_given_a_state_leads_and_others_join_it() {
+    for rack in [Rack::new(), Rack::in_memory()] {
+        let mut state = State::default();
+        state.apply(LogIndex(1 << 32), &command_entry());
+        let address = free_address();
+        crate::seed(rack.storage(7), NodeId(7), &address, state.clone()).await.unwrap();
+        let again = crate::seed(rack.storage(7), NodeId(7), &address, state).await;
+        assert!(again.is_err(), "a state is never overwritten");
+        let first = rack.start_at(7, &address).await;
+        wait_until("the only voter leads", || first.raft.leadership().leads).await;
+        let applied = first.propose("first").await.unwrap();
+        assert!(applied.index > LogIndex(1 << 32), "{applied:?}");
+        let second = rack.start(8).await;
+        join(&first, &second).await;
+        let last = first.propose("second").await.unwrap();
+        let view = retry("the second node reads", || second.raft.linearizable(DEADLINE)).await;
+        assert!(view.applied >= last.index);
+
+        first.kill().await;
+        second.kill().await;
+        let first = rack.start_at(7, &address).await;
+        wait_until("the state is there after a restart", || first.raft.state().applied >= applied.index)
+            .await;
+        first.kill().await;
+    }
+}
+
+fn command_entry() -> Entry {
+    Entry { level: FeatureLevel::CURRENT, log_time: Timestamp::EPOCH, commands: vec![command("x")] }
 }
