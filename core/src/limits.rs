@@ -89,6 +89,12 @@ pub const MERGE_PART_SLICES_MAX: usize = 1_024;
 pub const MERGE_SLICES_MAX: usize = 20_000;
 /// Partitions in one plan of a merge.
 pub const MERGE_PARTS_MAX: usize = 1_000;
+/// Slices in one plan of a key compaction.
+pub const COMPACT_SLICES_MAX: usize = 10_000;
+/// Keys that a key compaction tells apart in one round: what a map of as many hashes takes is bounded by 64 MiB.
+pub const COMPACT_KEYS_MAX: usize = 900_000;
+/// How long a partition is left alone after a key compaction, where `compact.interval.ms` is not set.
+pub const COMPACT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Partitions whose log start moves by one command.
 pub const RETAIN_PARTITIONS_MAX: usize = 10_000;
 /// How long a worker has a maintenance job without reporting, in log time.

@@ -9,6 +9,7 @@
 mod admin;
 mod append;
 mod cluster;
+mod compact;
 mod fencing;
 mod fetch;
 mod group;
@@ -34,6 +35,7 @@ pub use cluster::{
     AddNode, ClusterStatus, DescribeCluster, MembershipChanged, NodeRole, NodeStatus, RemoveNode,
     TransferLeadership,
 };
+pub use compact::{CompactionFinished, CompactionPlan, CompactionRound, FinishCompaction, PlanCompaction};
 pub use fencing::{DescribeFencingToken, PartitionFence, SetFencingToken, TokenNow};
 pub use fetch::{
     CommitNotice, FetchFrom, FetchPlan, PartitionNotice, PlanFetch, PlannedSlice, TopicRef, WatchCommits,
@@ -116,6 +118,8 @@ calls! {
     FindOrphans => Orphans;
     PlanMerge => MergePlan;
     ReplaceSlices => SlicesReplaced;
+    PlanCompaction => CompactionPlan;
+    FinishCompaction => CompactionFinished;
     FindDead => DeadObjects;
     ForgetDead => DeadForgotten;
     DescribeMaintenance => MaintenanceDescription;

@@ -37,6 +37,7 @@ mod builder;
 mod compression;
 mod error;
 mod header;
+mod key_hash;
 mod records;
 mod stamp;
 #[cfg(test)]
@@ -48,5 +49,6 @@ pub use builder::{BatchBuilder, NewRecord, RecordRefused, gap_batch};
 pub use compression::{Compression, UnknownCompression};
 pub use error::BatchError;
 pub use header::{Attributes, BATCH_HEADER_BYTES, BatchHeader};
+pub use key_hash::key_hash;
 pub use records::{Header, Record, Records};
 pub use stamp::{set_base_offset, set_leader_epoch, stamp_append_time};

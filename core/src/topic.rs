@@ -98,6 +98,45 @@ pub struct TopicConfig {
     pub delete_retention: Duration,
     /// `min.compaction.lag.ms`: how long a record is safe from key compaction.
     pub min_compaction_lag: Duration,
+    /// `min.cleanable.dirty.ratio`: key compaction begins when so much of what it may touch is new since the last one.
+    pub min_cleanable_ratio: Ratio,
+}
+
+/// A share between nothing and all, in ten-thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ratio(u32);
+
+impl Ratio {
+    const ALL: u32 = 10_000;
+
+    /// Whether a part of a whole is at least this share of it.
+    pub fn is_reached(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * u128::from(Self::ALL) >= u128::from(whole) * u128::from(self.0)
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = ();
+
+    /// Reads a decimal number from 0 to 1 with at most four digits behind the point.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |text: &str| (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(part) {
+            return Err(());
+        }
+        let whole: u32 = whole.parse().map_err(drop)?;
+        let part: u32 = format!("{part:0<4}").parse().map_err(drop)?;
+        let ratio = whole * Self::ALL + part;
+        if ratio <= Self::ALL { Ok(Self(ratio)) } else { Err(()) }
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:04}", self.0 / Self::ALL, self.0 % Self::ALL);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
 }
 
 /// A configuration entry that is not understood.
@@ -133,17 +172,19 @@ impl Default for TopicConfig {
             timestamp_type: TimestampType::CreateTime,
             delete_retention: DAY,
             min_compaction_lag: Duration::ZERO,
+            min_cleanable_ratio: Ratio(Ratio::ALL / 2),
         }
     }
 }
 
 impl TopicConfig {
     /// The names of all entries, as Kafka spells them.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 8] = [
         "cleanup.policy",
         "delete.retention.ms",
         "max.message.bytes",
         "message.timestamp.type",
+        "min.cleanable.dirty.ratio",
         "min.compaction.lag.ms",
         "retention.bytes",
         "retention.ms",
@@ -179,6 +220,7 @@ impl TopicConfig {
             ("delete.retention.ms", self.delete_retention.as_millis().to_string()),
             ("max.message.bytes", self.max_message_bytes.to_string()),
             ("message.timestamp.type", timestamp_type.to_owned()),
+            ("min.cleanable.dirty.ratio", self.min_cleanable_ratio.to_string()),
             ("min.compaction.lag.ms", self.min_compaction_lag.as_millis().to_string()),
             ("retention.bytes", or_minus_one(self.retention_bytes.map(u128::from))),
             ("retention.ms", or_minus_one(self.retention.map(|retention| retention.as_millis()))),
@@ -193,6 +235,12 @@ impl TopicConfig {
             "delete.retention.ms" => self.delete_retention = parse_millis("delete.retention.ms", value)?,
             "max.message.bytes" => self.max_message_bytes = parse_message_bytes(value)?,
             "message.timestamp.type" => self.timestamp_type = parse_timestamp_type(value)?,
+            "min.cleanable.dirty.ratio" => {
+                let expects = "a number from 0 to 1 with at most four digits behind the point";
+                let ratio = value.parse();
+                self.min_cleanable_ratio =
+                    ratio.map_err(|()| invalid("min.cleanable.dirty.ratio", expects, value))?;
+            }
             "min.compaction.lag.ms" => {
                 self.min_compaction_lag = parse_millis("min.compaction.lag.ms", value)?
             }
@@ -280,6 +328,10 @@ mod tests {
             TopicConfig::from_entries(&[(name.to_owned(), value.to_owned())].into())
         };
         assert_eq!(read("retention.ms", "-1").unwrap().retention, None);
+        for (text, spelled) in [("0", "0"), ("1.0", "1"), ("0.25", "0.25"), ("0.0001", "0.0001")] {
+            let config = read("min.cleanable.dirty.ratio", text).unwrap();
+            assert_eq!(config.to_entries()["min.cleanable.dirty.ratio"], spelled);
+        }
         assert_eq!(read("retention.ms", "0").unwrap().retention, Some(Duration::ZERO));
         for (name, value) in [
             ("retention.ms", "-2"),
@@ -288,6 +340,9 @@ mod tests {
             ("max.message.bytes", "0"),
             ("max.message.bytes", "8388609"),
             ("cleanup.policy", "compact,compact"),
+            ("min.cleanable.dirty.ratio", "1.0001"),
+            ("min.cleanable.dirty.ratio", ".5"),
+            ("min.cleanable.dirty.ratio", "-0.5"),
             ("retention.minutes", "1"),
         ] {
             assert!(read(name, value).is_err(), "{name}={value}");

@@ -51,6 +51,9 @@ pub struct ClusterSettings {
     pub delete_grace: Duration,
     /// `merge.slices`: how many small slices of a partition a merge waits for. 2 to 1,000, default 32.
     pub merge_slices: u64,
+    /// `compact.interval.ms`: how long a partition is left alone after a key compaction, unless much was appended since.
+    /// 1 s to 366 days, default 10 minutes.
+    pub compact_interval: Duration,
 }
 
 impl Default for ClusterSettings {
@@ -66,6 +69,7 @@ impl Default for ClusterSettings {
             orphan_scan_interval: Duration::from_secs(6 * 60 * 60),
             delete_grace: limits::DELETE_GRACE,
             merge_slices: limits::MERGE_SLICES,
+            compact_interval: limits::COMPACT_INTERVAL,
         }
     }
 }
@@ -110,11 +114,13 @@ const ORPHAN_AGE: &str = "orphan.age.ms";
 const ORPHAN_SCAN_INTERVAL: &str = "orphan.scan.interval.ms";
 const DELETE_GRACE: &str = "delete.grace.ms";
 const MERGE_SLICES: &str = "merge.slices";
+const COMPACT_INTERVAL: &str = "compact.interval.ms";
 
 impl ClusterSettings {
     /// All names, in order.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 11] = [
         COMMIT_DEADLINE,
+        COMPACT_INTERVAL,
         DELETE_GRACE,
         GROUP_RETENTION,
         IDEMPOTENCY_MAX,
@@ -169,6 +175,7 @@ impl ClusterSettings {
                 }
                 DELETE_GRACE => settings.delete_grace = window(DELETE_GRACE, value, 366)?,
                 MERGE_SLICES => settings.merge_slices = number(MERGE_SLICES, value, 2, 1_000)?,
+                COMPACT_INTERVAL => settings.compact_interval = window(COMPACT_INTERVAL, value, 366)?,
                 _ => return Err(InvalidSetting::Unknown(name.chars().take(100).collect())),
             }
         }
@@ -189,6 +196,7 @@ impl ClusterSettings {
             (ORPHAN_SCAN_INTERVAL, millis(self.orphan_scan_interval)),
             (DELETE_GRACE, millis(self.delete_grace)),
             (MERGE_SLICES, self.merge_slices.to_string()),
+            (COMPACT_INTERVAL, millis(self.compact_interval)),
         ];
         entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -77,6 +77,8 @@ pub struct BatchBuilder {
     /// The records, behind room for the header.
     bytes: Vec<u8>,
     count: u32,
+    /// One past the offset delta of the last record.
+    next_delta: u32,
     base_timestamp: Timestamp,
     max_timestamp: Timestamp,
 }
@@ -89,6 +91,7 @@ impl BatchBuilder {
             bytes_max: bytes_max.min(limits::BATCH_BYTES_MAX),
             bytes: Vec::new(),
             count: 0,
+            next_delta: 0,
             base_timestamp: Timestamp::EPOCH,
             max_timestamp: Timestamp::MIN,
         }
@@ -99,13 +102,26 @@ impl BatchBuilder {
     /// # Errors
     /// The record does not fit: see [`RecordRefused`]. The builder is as it was before.
     pub fn push(&mut self, record: &NewRecord<'_>) -> Result<(), RecordRefused> {
+        self.push_at(self.next_delta, record)
+    }
+
+    /// Adds a record at the end, whose offset is so much above that of the batch: offsets that are left out are holes.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    ///
+    /// # Panics
+    /// If the offset is not above that of the record before, or 2³¹ or more above that of the batch.
+    pub fn push_at(&mut self, offset_delta: u32, record: &NewRecord<'_>) -> Result<(), RecordRefused> {
+        assert!(offset_delta >= self.next_delta && offset_delta < 1 << 31, "offsets go up within a batch");
         if record.headers.len() > limits::RECORD_HEADERS_MAX {
             return Err(RecordRefused::TooManyHeaders { headers: record.headers.len() });
         }
         let base = if self.count == 0 { record.timestamp } else { self.base_timestamp };
         // Wraps as Kafka's own arithmetic does; the reader wraps back.
         let timestamp_delta = record.timestamp.millis().wrapping_sub(base.millis());
-        let offset_delta = i64::from(self.count);
+        let next_delta = offset_delta + 1;
+        let offset_delta = i64::from(offset_delta);
         let body = body_bytes(record, timestamp_delta, offset_delta);
         let length = varint::length(signed(body)) + body;
         if self.batch_bytes() + length > self.bytes_max || self.count == limits::BATCH_RECORDS_MAX {
@@ -116,6 +132,7 @@ impl BatchBuilder {
         }
         write_record(&mut self.bytes, record, body, timestamp_delta, offset_delta);
         self.count += 1;
+        self.next_delta = next_delta;
         self.base_timestamp = base;
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         Ok(())
@@ -140,16 +157,29 @@ impl BatchBuilder {
     ///
     /// # Panics
     /// If no record was taken: there is no such batch.
-    pub fn build(mut self, compression: Compression) -> Bytes {
-        assert!(self.count > 0, "a batch has at least one record");
+    pub fn build(self, compression: Compression) -> Bytes {
+        let offsets = self.next_delta;
+        self.build_spanning(compression, offsets)
+    }
+
+    /// As [`build`](Self::build), but the batch takes so many offsets, of which those behind the last record are a hole.
+    ///
+    /// # Panics
+    /// If no record was taken, or the records do not fit into the offsets, or those are more than 2³¹.
+    pub fn build_spanning(mut self, compression: Compression, offsets: u32) -> Bytes {
+        assert!(
+            self.count > 0 && offsets >= self.next_delta,
+            "a batch has at least one record, and spans all"
+        );
         let compression = self.compress(compression);
-        let last_offset_delta = i32::try_from(self.count - 1).expect("records are bounded by their limit");
+        let last_offset_delta = i32::try_from(offsets - 1).expect("a batch has at most 2^31 offsets");
+        let record_count = i32::try_from(self.count).expect("records are bounded by their limit");
         let header = BatchHeader {
             attributes: Attributes(u16::from(compression.codec())),
             last_offset_delta,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
-            record_count: last_offset_delta + 1,
+            record_count,
             ..EMPTY_HEADER
         };
         seal(&mut self.bytes, header);

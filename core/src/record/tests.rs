@@ -97,3 +97,21 @@ fn a_gap_takes_offsets_and_has_no_records() {
         assert!(gap.verify().is_err(), "nobody may send one");
     }
 }
+
+#[test]
+fn a_batch_with_holes_keeps_the_offsets_of_its_records_and_spans_all() {
+    for compression in [Compression::None, Compression::Zstd] {
+        let mut builder = BatchBuilder::new(1 << 20);
+        let record = NewRecord { timestamp: Timestamp::EPOCH, key: Some(b"k"), value: None, headers: &[] };
+        for delta in [3, 4, 1_000_000, 1_999_999] {
+            builder.push_at(delta, &record).unwrap();
+        }
+        let mut bytes = builder.build_spanning(compression, 3_000_000);
+        let batch = Batch::parse_next(&mut bytes).unwrap().unwrap();
+        batch.verify_checksum().unwrap();
+        assert_eq!((batch.offset_count(), batch.header().record_count), (3_000_000, 4));
+        let deltas = batch.records().unwrap().map(|record| record.unwrap().offset_delta);
+        assert_eq!(deltas.collect::<Vec<_>>(), [3, 4, 1_000_000, 1_999_999]);
+        assert!(batch.verify().is_err(), "nobody may send one");
+    }
+}
