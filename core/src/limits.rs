@@ -90,7 +90,7 @@ pub const MERGE_SLICES_MAX: usize = 20_000;
 /// Partitions in one plan of a merge.
 pub const MERGE_PARTS_MAX: usize = 1_000;
 /// Slices in one plan of a key compaction.
-pub const COMPACT_SLICES_MAX: usize = 10_000;
+pub const COMPACT_SLICES_MAX: usize = 50_000;
 /// Keys that a key compaction tells apart in one round: what a map of as many hashes takes is bounded by 64 MiB.
 pub const COMPACT_KEYS_MAX: usize = 900_000;
 /// How long a partition is left alone after a key compaction, where `compact.interval.ms` is not set.

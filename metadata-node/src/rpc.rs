@@ -6,9 +6,10 @@ use carnax_core::metadata::{
     AddNode, AlterSettings, AlterTopic, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
-    FindOrphans, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, ListWakeups,
-    OpenSession, PlanFetch, PlanMerge, PutWakeup, RaiseProducerEpoch, RemoveNode, ReplaceSlices, ReportJob,
-    SetFencingToken, TakeJob, TransferLeadership, TrimPartition, WatchCommits,
+    FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics,
+    ListWakeups, OpenSession, PlanCompaction, PlanFetch, PlanMerge, PutWakeup, RaiseProducerEpoch,
+    RemoveNode, ReplaceSlices, ReportJob, SetFencingToken, TakeJob, TransferLeadership, TrimPartition,
+    WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
@@ -96,6 +97,8 @@ fn jobs(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, FindOrphans, find_orphans);
     let router = unary!(router, handle, PlanMerge, plan_merge);
     let router = unary!(router, handle, ReplaceSlices, replace_slices);
+    let router = unary!(router, handle, PlanCompaction, plan_compaction);
+    let router = unary!(router, handle, FinishCompaction, finish_compaction);
     let router = unary!(router, handle, FindDead, find_dead);
     let router = unary!(router, handle, ForgetDead, forget_dead);
     unary!(router, handle, DescribeMaintenance, describe_maintenance)

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use carnax_core::id::LogIndex;
 use carnax_core::metadata::{
-    DeadForgotten, DeadObjects, DescribeMaintenance, FindDead, FindOrphans, ForgetDead, JobReported,
-    JobTaken, MaintenanceDescription, MergePlan, Orphans, PlanMerge, ReplaceSlices, ReportJob,
-    SlicesReplaced, TakeJob,
+    CompactionFinished, CompactionPlan, DeadForgotten, DeadObjects, DescribeMaintenance, FindDead,
+    FindOrphans, FinishCompaction, ForgetDead, JobReported, JobTaken, MaintenanceDescription, MergePlan,
+    Orphans, PlanCompaction, PlanMerge, ReplaceSlices, ReportJob, SlicesReplaced, TakeJob,
 };
 use carnax_core::problem::Problem;
 use carnax_metadata_raft::StateView;
@@ -39,6 +39,19 @@ impl Handle {
 
     pub(crate) async fn replace_slices(&self, request: ReplaceSlices) -> Result<SlicesReplaced, Problem> {
         reply!(self, Command::ReplaceSlices(request), SlicesReplaced)
+    }
+
+    /// Answered by the leader alone, as a plan of a merge.
+    pub(crate) async fn plan_compaction(&self, request: PlanCompaction) -> Result<CompactionPlan, Problem> {
+        let view = self.linearizable_at_leader().await?;
+        self.counted(answer::plan_compaction(&view.state, &request, self.log_time()))
+    }
+
+    pub(crate) async fn finish_compaction(
+        &self,
+        request: FinishCompaction,
+    ) -> Result<CompactionFinished, Problem> {
+        reply!(self, Command::FinishCompaction(request), CompactionFinished)
     }
 
     /// Answered by the leader alone, which knows what is in the archive.

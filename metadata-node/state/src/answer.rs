@@ -15,6 +15,7 @@ use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicName;
 
+mod compact;
 mod group;
 mod job;
 mod merge;
@@ -22,6 +23,7 @@ mod producer;
 mod wakeup;
 
 pub use crate::node::Node;
+pub use compact::plan_compaction;
 pub use group::{
     Session, describe_group, fetch_offsets, list_groups, member_assignment, must_confirm, sessions,
 };

@@ -20,6 +20,7 @@ use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicName;
 
 use crate::command::{Command, Outcome, Reply};
+use crate::compact::Compactions;
 use crate::entry::Entry;
 use crate::group::Groups;
 use crate::idempotency::IdempotencyKeys;
@@ -47,6 +48,7 @@ pub struct State {
     pub(crate) groups: Groups,
     pub(crate) wakeups: Wakeups,
     pub(crate) jobs: Jobs,
+    pub(crate) compactions: Compactions,
 }
 
 impl Default for State {
@@ -64,6 +66,7 @@ impl Default for State {
             groups: Groups::default(),
             wakeups: Wakeups::default(),
             jobs: Jobs::default(),
+            compactions: Compactions::default(),
         }
     }
 }
@@ -168,6 +171,7 @@ impl State {
             }
             Command::Retain { partitions } => Ok(Reply::Retained { moved: self.retain(at, partitions)? }),
             Command::ForgetDead(request) => self.forget_dead(request).map(Reply::DeadForgotten),
+            Command::FinishCompaction(request) => self.finish_compaction(at, request),
         }
     }
 
@@ -213,6 +217,7 @@ impl State {
         }
         self.groups.topic_deleted(&self.topics, topic_id, &topic.name);
         self.wakeups.topic_deleted(topic_id);
+        self.compactions.topic_deleted(topic_id);
         Ok(DeletedTopic { topic_id })
     }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, PartitionIndex, TopicId, TopicPartition};
 use carnax_core::metadata::{
-    AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CreateTopic, DeadForgotten, DeleteGroup,
-    DeleteTopic, DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, ForgetDead, Heartbeat, JobReported,
-    JobTaken, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment, OffsetsCommitted, OpenSession,
-    PartitionFence, ProducerDescription, PutWakeup, RaiseProducerEpoch, ReplaceSlices, ReportJob,
-    SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription, SlicesReplaced, TakeJob,
-    TopicDescription, TrimPartition, TrimmedPartition, WakeupDescription,
+    AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CompactionFinished, CreateTopic, DeadForgotten,
+    DeleteGroup, DeleteTopic, DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, FinishCompaction,
+    ForgetDead, Heartbeat, JobReported, JobTaken, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment,
+    OffsetsCommitted, OpenSession, PartitionFence, ProducerDescription, PutWakeup, RaiseProducerEpoch,
+    ReplaceSlices, ReportJob, SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription,
+    SlicesReplaced, TakeJob, TopicDescription, TrimPartition, TrimmedPartition, WakeupDescription,
 };
 use carnax_core::name::{GroupName, MemberId, WakeupName};
 use carnax_core::offset::Offset;
@@ -126,6 +126,8 @@ pub enum Command {
     },
     /// Dead objects are deleted.
     ForgetDead(ForgetDead),
+    /// A round of key compaction is finished.
+    FinishCompaction(FinishCompaction),
 }
 
 /// The answer to a command that was done: one variant for each command.
@@ -211,6 +213,8 @@ pub enum Reply {
     },
     /// To [`Command::ForgetDead`].
     DeadForgotten(DeadForgotten),
+    /// To [`Command::FinishCompaction`].
+    CompactionFinished(CompactionFinished),
 }
 
 /// What became of a command: done, or refused without side effects.

@@ -32,7 +32,7 @@ pub fn check(state: &State) -> Vec<String> {
             checks.iter().filter(|(_, holds)| !holds(partition)).map(|(name, _)| format!("{on}: {name}")),
         );
     }
-    let checks: [Predicate<State>; 13] = [
+    let checks: [Predicate<State>; 14] = [
         ("live counts are the slices", live_counts_are_the_slices),
         ("slices lie in their objects and share no byte", slices_lie_in_their_objects_and_share_no_byte),
         ("names and ids match", names_and_ids_match),
@@ -46,6 +46,7 @@ pub fn check(state: &State) -> Vec<String> {
         ("jobs are sound", jobs_are_sound),
         ("segments are in order of commit", segments_are_in_order_of_commit),
         ("rewritten segments are of whom they say", rewritten_segments_are_of_whom_they_say),
+        ("compactions speak of what is committed", compactions_speak_of_what_is_committed),
     ];
     broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
     broken.extend(group::check(state));
@@ -198,6 +199,18 @@ fn jobs_are_sound(state: &State) -> bool {
         && times.into_iter().flatten().all(|time| time <= state.log_time)
         && pass.is_none_or(|pass| pass.folders_done <= SEGMENT_FOLDERS)
         && lease.as_ref().is_none_or(|lease| pass.is_some() && lease.id <= state.applied)
+}
+
+/// A round ends at or below the high watermark; a mark is set at what is clean, which never shrinks.
+fn compactions_speak_of_what_is_committed(state: &State) -> bool {
+    state.compactions.iter().all(|(on, compaction)| {
+        let known = state.topics.get(on.topic).and_then(|topic| topic.partition(on.partition).ok());
+        let (index, time) = compaction.finished;
+        known.is_some_and(|known| compaction.clean_until <= known.high_watermark)
+            && compaction.mark.is_none_or(|(until, since)| until <= compaction.clean_until && since <= time)
+            && index <= state.applied
+            && time <= state.log_time
+    })
 }
 
 /// Numbers are given out in the order of commits, whose log time never goes back.

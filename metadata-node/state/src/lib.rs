@@ -22,6 +22,7 @@ pub mod answer;
 mod apply;
 pub mod archive;
 mod command;
+mod compact;
 pub mod deliberate_bugs;
 mod entry;
 mod group;

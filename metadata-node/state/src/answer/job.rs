@@ -12,6 +12,7 @@ use carnax_core::metadata::{
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 
+use super::compact::compactable;
 use super::merge::mergeable;
 use crate::State;
 use crate::segment::{DeadSegment, SegmentNumber};
@@ -64,7 +65,8 @@ pub fn describe_maintenance(state: &State, now: Timestamp, archived: LogIndex) -
 /// One kind of job at a time, its backlog included.
 pub fn describe_job(state: &State, kind: JobKind, now: Timestamp, archived: LogIndex) -> JobDescription {
     let backlog = match kind {
-        JobKind::CollectOrphans | JobKind::CompactKeys => 0,
+        JobKind::CollectOrphans => 0,
+        JobKind::CompactKeys => compactable(state, now).count() as u64,
         JobKind::CollectDead => deletable(state, now, archived).count() as u64,
         JobKind::Merge => mergeable(state).count() as u64,
     };
@@ -81,10 +83,13 @@ pub enum NextJob {
     Wait(Duration),
 }
 
-/// The most urgent job for a worker. Dead objects are deleted only if their death is in the archive: at `archived` or before.
+/// The most urgent job for a worker: dead objects, since there is little to it, and else what was finished longest ago, so that each
+/// kind has its turn however much there is to do. Dead objects are deleted only if their death is in the archive: at `archived` or before.
 pub fn next_job(state: &State, worker: &str, now: Timestamp, archived: LogIndex) -> NextJob {
     let mut wait = state.jobs.due_in(&state.settings.typed, now);
-    for kind in JobKind::ALL {
+    let mut kinds = JobKind::ALL;
+    kinds.sort_by_key(|kind| (*kind != JobKind::CollectDead, state.jobs.last_success(*kind)));
+    for kind in kinds {
         if due_since(state, kind, now, archived).is_none() {
             continue;
         }
@@ -117,7 +122,7 @@ fn due_since(state: &State, kind: JobKind, now: Timestamp, archived: LogIndex) -
             let last = state.segments.get(run.slices.last()?.segment)?;
             Some(last.append_time)
         }
-        JobKind::CompactKeys => None,
+        JobKind::CompactKeys => Some(compactable(state, now).next()?.since),
     }
 }
 

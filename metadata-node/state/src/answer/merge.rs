@@ -92,7 +92,7 @@ fn worth_merging(partition: &Partition, policy: Policy) -> Option<Vec<Slice>> {
 }
 
 /// All partitions in a range with the configuration of their topic, in order.
-fn configured(
+pub(super) fn configured(
     state: &State,
     range: (Bound<TopicPartition>, Bound<TopicPartition>),
 ) -> impl Iterator<Item = (TopicPartition, &Topic, &TopicConfig, &Partition)> {

@@ -5,12 +5,16 @@
 
 use carnax_core::id::{LogIndex, SegmentNumber, TopicPartition};
 use carnax_core::limits;
-use carnax_core::metadata::{DeadForgotten, ForgetDead, ReplaceSlices, ReplacedPart, SlicesReplaced};
+use carnax_core::metadata::{
+    CompactionFinished, DeadForgotten, FinishCompaction, ForgetDead, ReplaceSlices, ReplacedPart,
+    SlicesReplaced,
+};
 use carnax_core::problem::Problem;
 
 use super::State;
 use super::commit::{check_size, stale_incarnation};
 use super::unit::{at_most, invalid};
+use crate::command::{Outcome, Reply};
 use crate::partition::{Partition, Slice};
 use crate::retention;
 use crate::segment::{Moment, Segment};
@@ -85,6 +89,15 @@ impl State {
             |(died_at, number): &&(LogIndex, SegmentNumber)| self.segments.forget_dead(*died_at, *number);
         let forgotten = objects.iter().filter(forget).count() as u64;
         Ok(DeadForgotten { forgotten, dead: self.segments.dead().len() as u64 })
+    }
+
+    pub(super) fn finish_compaction(&mut self, at: Moment, request: &FinishCompaction) -> Outcome {
+        let incarnation = self.cluster()?.incarnation;
+        if request.incarnation != incarnation {
+            return Err(stale_incarnation(request.incarnation, incarnation));
+        }
+        let finished = self.compactions.finish(&self.topics, at, request)?;
+        Ok(Reply::CompactionFinished(CompactionFinished { finished }))
     }
 
     /// Counts slices less at their segments.

@@ -117,6 +117,25 @@ impl Slices {
         }
     }
 
+    /// The bytes of the slices that reach beyond an offset.
+    pub(crate) fn bytes_from(&self, offset: Offset) -> u64 {
+        let (mut node, mut bytes) = (&self.root, 0_u64);
+        loop {
+            match node {
+                Node::Leaf(slices) => {
+                    let behind = slices.iter().filter(|slice| slice.end() > offset);
+                    return behind.map(|slice| u64::from(slice.length)).fold(bytes, u64::saturating_add);
+                }
+                Node::Inner(branches) => {
+                    let from = branches.partition_point(|branch| branch.summary.end <= offset);
+                    let Some((first, behind)) = branches[from..].split_first() else { return bytes };
+                    bytes = behind.iter().fold(bytes, |sum, branch| sum.saturating_add(branch.summary.bytes));
+                    node = &first.node;
+                }
+            }
+        }
+    }
+
     /// The first slice with a record of this timestamp or a later one.
     pub(crate) fn first_reaching(&self, timestamp: Timestamp) -> Option<&Slice> {
         let mut node = &self.root;

@@ -51,6 +51,7 @@ pub(super) enum Frame {
     Wakeups(Vec<WakeupRow>),
     Jobs(JobsRow),
     Seats(Vec<SeatRow>),
+    Compactions(Vec<CompactionRow>),
     /// Segments whose ids are older are never committed.
     ClosedBefore(Timestamp),
     End(End),
@@ -125,6 +126,9 @@ pub(super) struct JobsRow {
 
 /// Kind, lease (id, worker, expiry), last success.
 pub(super) type SeatRow = (JobKind, Option<(LogIndex, String, Timestamp)>, Option<Timestamp>);
+
+/// Whose, log index and time of the last round, where it is clean up to, mark (offset, since when).
+pub(super) type CompactionRow = (TopicPartition, (LogIndex, Timestamp), u64, Option<(u64, Timestamp)>);
 
 /// Base offset, segment number, largest timestamp, first byte, bytes, records.
 pub(super) type SliceRow = (u64, u64, i64, u32, u32, u32);

@@ -8,6 +8,7 @@ use carnax_core::limits;
 use carnax_core::name::FencingToken;
 use carnax_core::offset::Offset;
 
+use super::compact;
 use super::frame::{
     FRAME_BYTES_MAX, Frame, Head, MAGIC, PartitionRow, SegmentRow, SessionRow, SliceRow, TopicHead, VERSION,
     slice_from_row,
@@ -231,6 +232,10 @@ impl Building {
             }
             Frame::Jobs(row) => job::read(&mut self.state, row),
             Frame::Seats(rows) => rows.into_iter().try_for_each(|row| job::read_seat(&mut self.state, row)),
+            Frame::Compactions(rows) => {
+                self.end_topic()?;
+                rows.into_iter().try_for_each(|row| compact::add(&mut self.state, row))
+            }
             Frame::Rewritten(rows) => rows.into_iter().try_for_each(|(number, only)| {
                 let added = self.state.segments.restore_rewritten(SegmentNumber(number), only);
                 require(added, "a rewritten segment twice, or before it was committed")

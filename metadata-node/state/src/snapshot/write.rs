@@ -7,6 +7,7 @@ use carnax_core::id::TopicId;
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 
+use super::compact;
 use super::frame::{
     ClusterHead, End, Frame, Head, MAGIC, PartitionRow, ROWS_MAX, SessionRow, SliceRow, TopicHead, VERSION,
     slice_to_row,
@@ -57,6 +58,7 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
     group::write(&state.groups, &mut frames)?;
     wakeup::write(&state.wakeups, &mut frames)?;
     job::write(&state.jobs, &mut frames)?;
+    compact::write(&state.compactions, &mut frames)?;
     if segments.closed_before() > Timestamp::MIN {
         frames.put(&Frame::ClosedBefore(segments.closed_before()))?;
     }
