@@ -88,6 +88,7 @@ async fn start_node(
         heartbeat: ELECTION / 5,
         election: ELECTION,
         maintenance_queue: None,
+        backup: carnax_metadata_node::BackupSettings::off(),
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = carnax_metadata_node::Components {

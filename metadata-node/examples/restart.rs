@@ -119,6 +119,7 @@ async fn start(dir: &Path, store: &Arc<dyn ObjectStore>) -> Result<Running> {
         heartbeat: Duration::from_millis(50),
         election: Duration::from_millis(200),
         maintenance_queue: None,
+        backup: carnax_metadata_node::BackupSettings::off(),
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = Components {

@@ -14,10 +14,10 @@ use carnax_object_store::{GetRange, ObjectStore, ObjectStoreError, Payload};
 use serde::{Deserialize, Serialize};
 
 /// The documents are small; more is not ours.
-const DOCUMENT_BYTES_MAX: u64 = 64 * 1024;
-const FORMAT_VERSION: u32 = 1;
+pub(crate) const DOCUMENT_BYTES_MAX: u64 = 64 * 1024;
+pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// `cluster/bootstrap.json`: written once, never changed.
+/// `cluster/bootstrap.json`: written once, and replaced only by a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BootstrapDocument {
     pub(crate) format_version: u32,
@@ -36,6 +36,16 @@ pub(crate) struct BootstrapDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IncarnationDocument {
     pub(crate) format_version: u32,
+    pub(crate) cluster: ClusterId,
+    pub(crate) incarnation: Incarnation,
+    /// Those before, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) former: Vec<Former>,
+}
+
+/// An incarnation that a restore has replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Former {
     pub(crate) cluster: ClusterId,
     pub(crate) incarnation: Incarnation,
 }
@@ -109,7 +119,8 @@ pub(crate) async fn write_incarnation(
     bootstrap: &BootstrapDocument,
 ) -> Result<(), BootstrapError> {
     let (cluster, incarnation) = (bootstrap.cluster, bootstrap.incarnation);
-    let document = IncarnationDocument { format_version: FORMAT_VERSION, cluster, incarnation };
+    let document =
+        IncarnationDocument { format_version: FORMAT_VERSION, cluster, incarnation, former: Vec::new() };
     let bytes = Bytes::from(serde_json::to_vec(&document).expect("the document is plain data"));
     match store.compare_and_swap(object_key::INCARNATION, None, bytes).await {
         Ok(_) => Ok(()),
@@ -158,6 +169,24 @@ pub(crate) fn new_document(
     }
 }
 
+/// The document of a cluster that was restored: no disk is the one that starts it.
+pub(crate) fn restored_document(
+    cluster: ClusterId,
+    incarnation: Incarnation,
+    address: &str,
+    created: Timestamp,
+) -> BootstrapDocument {
+    BootstrapDocument {
+        format_version: FORMAT_VERSION,
+        cluster,
+        incarnation,
+        disk: "restored".to_owned(),
+        address: address.to_owned(),
+        voters: vec![address.to_owned()],
+        created,
+    }
+}
+
 /// How long to wait before looking at the bucket again.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
@@ -169,22 +198,30 @@ async fn read_document<T: serde::de::DeserializeOwned>(
     store: &dyn ObjectStore,
     key: &'static str,
 ) -> Result<Option<T>, BootstrapError> {
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
-
     let bytes = match store.get(key, GetRange::WholeUpTo(DOCUMENT_BYTES_MAX)).await {
         Ok((bytes, _)) => bytes,
         Err(ObjectStoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    parse_document(key, &bytes).map(Some)
+}
+
+/// Reads a document, its version first.
+pub(crate) fn parse_document<T: serde::de::DeserializeOwned>(
+    key: &'static str,
+    bytes: &[u8],
+) -> Result<T, BootstrapError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+
     let unreadable = |reason: String| BootstrapError::Unreadable { key, reason };
-    let version: Version = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    let version: Version = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
     if version.format_version != FORMAT_VERSION {
         return Err(unreadable(format!("format version {}", version.format_version)));
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))
 }
 
 #[cfg(test)]

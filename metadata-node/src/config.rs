@@ -7,6 +7,8 @@ use std::time::Duration;
 use carnax_object_store::ObjectStoreUrl;
 use clap::Args;
 
+use crate::backup::BackupSettings;
+
 /// What suits a node with gigabytes of memory: a restart reads about as much log as this.
 pub const SNAPSHOT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -44,6 +46,10 @@ pub struct Settings {
     /// The URL of the SQS queue that wakes maintenance workers; without one they ask by themselves.
     #[arg(long, env = "CARNAX_MAINTENANCE_QUEUE", value_name = "URL")]
     pub maintenance_queue: Option<String>,
+
+    /// The backup in the bucket.
+    #[command(flatten)]
+    pub backup: BackupSettings,
 
     /// How often a leader tells followers that it is there.
     #[arg(skip = Duration::from_millis(200))]

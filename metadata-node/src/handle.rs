@@ -9,6 +9,7 @@ mod jobs;
 mod wakeups;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
@@ -46,6 +47,8 @@ struct Parts {
     metrics: Metrics,
     cluster: ClusterId,
     incarnation: Incarnation,
+    /// The last log entry that is in the archive for sure; all of them if there is none.
+    archived: AtomicU64,
 }
 
 /// Picks the reply that a command has; the state machine gives each command its own.
@@ -64,11 +67,12 @@ impl Handle {
         raft: RaftNode,
         entropy: Arc<dyn Entropy>,
         (sessions, stamper): (GroupSessions, Stamper),
-        cluster: ClusterId,
-        incarnation: Incarnation,
+        (cluster, incarnation): (ClusterId, Incarnation),
+        is_archived: bool,
     ) -> Self {
         let metrics = Metrics::new();
-        Self(Arc::new(Parts { raft, entropy, sessions, stamper, metrics, cluster, incarnation }))
+        let archived = AtomicU64::new(if is_archived { 0 } else { u64::MAX });
+        Self(Arc::new(Parts { raft, entropy, sessions, stamper, metrics, cluster, incarnation, archived }))
     }
 
     pub(crate) fn raft(&self) -> &RaftNode {

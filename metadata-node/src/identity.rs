@@ -4,6 +4,7 @@
 //! DIR/disk.json   a random number, written before anything else: another disk is another node
 //! DIR/node.json   the node's id in its cluster, written once the cluster has given it one
 //! DIR/raft/…      log and snapshots
+//! DIR/restoring.json   a restore has begun and not ended: whatever else is there is thrown away when it is run again
 //! ```
 //!
 //! A disk never changes its identity, and an identity never changes its disk: a node whose folder was wiped comes back
@@ -22,9 +23,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::BootstrapDocument;
+use crate::restore::RestoreError;
 
 const DISK: &str = "disk.json";
 const NODE: &str = "node.json";
+/// What a fresh file system holds.
+const LOST_AND_FOUND: &str = "lost+found";
+const RESTORING: &str = "restoring.json";
 
 /// What a node knows of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +123,69 @@ impl Disk {
     /// Makes the identity durable.
     pub(crate) fn assign(&self, identity: &Identity) -> Result<(), IdentityError> {
         self.write(NODE, identity)
+    }
+
+    /// Notes that a restore begins; what an earlier one left that did not end is thrown away.
+    pub(crate) fn begin_restore(&self) -> Result<(), RestoreError> {
+        let unfinished = self.is_half_restored()?;
+        match self {
+            Self::Directory(dir) => {
+                let io = |source| IdentityError::Io { file: RESTORING, dir: dir.clone(), source };
+                std::fs::create_dir_all(dir).map_err(io)?;
+                for entry in std::fs::read_dir(dir).map_err(io)? {
+                    let path = entry.map_err(io)?.path();
+                    if path.ends_with(LOST_AND_FOUND) {
+                        continue;
+                    }
+                    if !unfinished {
+                        return Err(RestoreError::NotEmpty);
+                    }
+                    let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { Ok(()) };
+                    removed.map_err(io)?;
+                }
+                for file in [NODE, DISK].into_iter().filter(|_| unfinished) {
+                    self.remove(file)?;
+                }
+            }
+            Self::Memory(_) => {
+                if self.identity()?.is_some() {
+                    return Err(RestoreError::NotEmpty);
+                }
+            }
+        }
+        Ok(self.write(RESTORING, &serde_json::json!({}))?)
+    }
+
+    /// Whether a restore has begun here and not ended.
+    pub(crate) fn is_half_restored(&self) -> Result<bool, IdentityError> {
+        Ok(self.read::<serde_json::Value>(RESTORING)?.is_some())
+    }
+
+    /// Makes number and identity durable.
+    pub(crate) fn finish_restore(&self, disk: u128, identity: &Identity) -> Result<(), IdentityError> {
+        self.write(DISK, &DiskDocument { disk: disk.to_string() })?;
+        self.assign(identity)
+    }
+
+    /// Notes that the restore has ended: a node may run here.
+    pub(crate) fn end_restore(&self) -> Result<(), IdentityError> {
+        self.remove(RESTORING)
+    }
+
+    fn remove(&self, file: &'static str) -> Result<(), IdentityError> {
+        match self {
+            Self::Directory(dir) => {
+                let removed = std::fs::remove_file(dir.join(file)).and_then(|()| File::open(dir)?.sync_all());
+                match removed {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    removed => removed.map_err(|source| IdentityError::Io { file, dir: dir.clone(), source }),
+                }
+            }
+            Self::Memory(memory) => {
+                memory.files.lock().unwrap_or_else(PoisonError::into_inner).remove(file);
+                Ok(())
+            }
+        }
     }
 
     fn read<T: DeserializeOwned>(&self, file: &'static str) -> Result<Option<T>, IdentityError> {

@@ -6,7 +6,8 @@
 //!  duties ───────┤ (leader only: bootstrap, votes, expiry, clocks)
 //!  group sessions ┤ (leader only: which members were heard)
 //!  announce ─────┤ (leader only: queues that are told about commits)
-//!  due jobs ─────┘ (leader only: workers that are told of maintenance)
+//!  due jobs ─────┤ (leader only: workers that are told of maintenance)
+//!  backup ───────┘ (leader only: archive and snapshots in the bucket)
 //! ```
 //!
 //! It owns bootstrap, identity, membership, time stamps, and the ports. It never sees a record, never touches a segment
@@ -14,6 +15,7 @@
 #![warn(missing_docs)]
 
 mod announce;
+mod backup;
 mod bootstrap;
 mod cluster;
 mod config;
@@ -27,12 +29,15 @@ mod join;
 mod log_clock;
 mod membership;
 mod metrics;
+mod restore;
 mod retention;
 mod rpc;
 mod run;
 mod stamper;
 
+pub use backup::{BackupMode, BackupSettings, VaultError};
 pub use bootstrap::BootstrapError;
 pub use config::{SNAPSHOT_LOG_BYTES, Settings};
 pub use identity::{Disk, IdentityError, MemoryNodeDisk};
+pub use restore::{RestoreComponents, RestoreError, RestoreSettings, Restored, SkippedOffsets, restore};
 pub use run::{Components, Listening, RunError, run};

@@ -26,6 +26,17 @@ pub(crate) struct Metrics {
     pub(crate) session_tick_age: IntGauge,
     pub(crate) wakeups: WakeupMetrics,
     pub(crate) jobs: JobMetrics,
+    pub(crate) backup: BackupMetrics,
+}
+
+/// How the backup is getting on.
+#[derive(Debug, Clone)]
+pub(crate) struct BackupMetrics {
+    pub(crate) age: IntGauge,
+    pub(crate) waiting: IntGauge,
+    pub(crate) archived: IntGauge,
+    pub(crate) bytes: IntCounterVec,
+    pub(crate) failures: IntCounter,
 }
 
 /// How queues are told about commits.
@@ -90,6 +101,7 @@ impl Metrics {
             registry.register(Box::new(counter.clone())).expect("metric names are unique");
             counter
         };
+        let by_code = |name, help| counters(name, help, "code");
         Self {
             commit: histogram("carnax_metadata_commit_seconds", "From a proposal to its reply."),
             read_index: histogram(
@@ -124,15 +136,11 @@ impl Metrics {
             ),
             wakeups: WakeupMetrics::new(&gauge, &counters),
             jobs: JobMetrics::new(&registry, &gauge, &counter, &counters),
-            refused: counters(
-                "carnax_metadata_refused_total",
-                "Calls answered with a problem, by its code.",
-                "code",
-            ),
-            units_refused: counters(
+            backup: BackupMetrics::new(&gauge, &counter, &counters),
+            refused: by_code("carnax_metadata_refused_total", "Calls answered with a problem, by its code."),
+            units_refused: by_code(
                 "carnax_metadata_units_refused_total",
                 "Append units that were refused alone, by their code.",
-                "code",
             ),
             registry,
         }
@@ -153,6 +161,38 @@ impl WakeupMetrics {
             age: gauge(
                 "carnax_metadata_wakeup_age_seconds",
                 "How long the wake-up at work for longest has been at it; 0 if all queues know everything.",
+            ),
+        }
+    }
+}
+
+impl BackupMetrics {
+    fn new(
+        gauge: &impl Fn(&'static str, &'static str) -> IntGauge,
+        counter: &impl Fn(&'static str, &'static str) -> IntCounter,
+        counters: &impl Fn(&'static str, &'static str, &'static str) -> IntCounterVec,
+    ) -> Self {
+        Self {
+            age: gauge(
+                "carnax_metadata_backup_age_seconds",
+                "Since this leader last wrote the backup; -1 if it never did.",
+            ),
+            waiting: gauge(
+                "carnax_metadata_backup_waiting_seconds",
+                "How long something has waited to be archived; 0 if nothing does.",
+            ),
+            archived: gauge(
+                "carnax_metadata_backup_archived_index",
+                "The last log entry that this node knows to be in the archive.",
+            ),
+            bytes: counters(
+                "carnax_metadata_backup_bytes_total",
+                "Bytes that this leader wrote, of the archive or of snapshots.",
+                "kind",
+            ),
+            failures: counter(
+                "carnax_metadata_backup_failures_total",
+                "Attempts of this leader to write the backup that failed.",
             ),
         }
     }

@@ -11,9 +11,11 @@ use carnax_platform::entropy::Entropy;
 use carnax_platform::network::{Listener, Network};
 use carnax_platform::rpc;
 use carnax_queue::Queues;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backup::{self, Backup, Vault};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::Settings;
 use crate::duties::Duties;
@@ -68,6 +70,9 @@ pub enum RunError {
     /// The disk does not say who it is.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// A restore into this disk was cut short.
+    #[error("the restore into this folder did not finish: run it again")]
+    HalfRestored,
     /// The bucket does not say what to do.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -141,10 +146,14 @@ struct Node {
     duties: Duties,
     queues: Arc<dyn Queues>,
     maintenance_queue: Option<String>,
+    backup: Option<Backup>,
 }
 
 /// Gets an identity, opens Raft under it, and begins the cluster if that is this node's part.
 async fn enter(settings: &Settings, components: &Components, advertised: &str) -> Result<Node, RunError> {
+    if components.disk.is_half_restored()? {
+        return Err(RunError::HalfRestored);
+    }
     let disk = components.disk.id(&*components.entropy)?;
     let identity = match components.disk.identity()? {
         Some(identity) => identity,
@@ -164,13 +173,19 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let entropy = Arc::clone(&components.entropy);
     let sessions = GroupSessions::new(Arc::clone(&components.clock));
     let clocks = (sessions, stamper.clone());
-    let handle = Handle::new(raft, entropy, clocks, identity.cluster, identity.incarnation);
+    let (cluster, incarnation) = (identity.cluster, identity.incarnation);
+    let handle = Handle::new(raft, entropy, clocks, (cluster, incarnation), settings.backup.is_on());
+    let backup = settings.backup.is_on().then(|| {
+        let vault = Vault { store: Arc::clone(&components.object_store), cluster, incarnation };
+        Backup::new(handle.clone(), vault, settings.backup.clone(), Arc::clone(&components.entropy))
+    });
     let clock = Arc::clone(&components.clock);
     let (bootstrap, advertised) = (identity.bootstrap, advertised.to_owned());
     let (queues, maintenance_queue) = (Arc::clone(&components.queues), settings.maintenance_queue.clone());
     Ok(Node {
         queues,
         maintenance_queue,
+        backup,
         duties: Duties { handle, stamper, clock, bootstrap, disk, advertised },
     })
 }
@@ -199,6 +214,7 @@ async fn open(
         election_min: settings.election,
         election_max: settings.election * 2,
         snapshot_log_bytes: settings.snapshot_log_bytes,
+        archive_bytes: if settings.backup.is_on() { backup::ENTRIES_BYTES_KEPT } else { 0 },
         ..RaftSettings::new(identity.cluster, identity.node)
     };
     let components = carnax_metadata_raft::Components {
@@ -224,12 +240,14 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
     ));
     tasks.spawn(retention::run(handle.clone(), stop.clone()));
     tasks.spawn(announce::run(handle.clone(), node.queues, stop.clone()));
+    let backup = node.backup.map(|backup| tasks.spawn(backup.run(stop.clone())));
     let router = crate::rpc::router(&handle, &stop).merge(raft.router());
     let stopped = stop.clone();
     let mut server = tokio::spawn(rpc::serve(listener, router, async move { stopped.cancelled().await }));
 
     let ended = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
+        superseded = superseded(backup) => Err(superseded.into()),
         reason = raft.fatal() => Err(RunError::Fatal(reason)),
     };
     if ended.is_ok()
@@ -250,6 +268,19 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
     }
     raft.shutdown().await;
     ended
+}
+
+/// Why the cluster is no more, once the backup has found out.
+async fn superseded(backup: Option<JoinHandle<Option<BootstrapError>>>) -> BootstrapError {
+    match backup {
+        Some(backup) => match backup.await {
+            Ok(Some(superseded)) => superseded,
+            // It ends otherwise only when the node stops.
+            Ok(None) => std::future::pending().await,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        },
+        None => std::future::pending().await,
+    }
 }
 
 async fn listen(network: &dyn Network, address: &str) -> Result<Box<dyn Listener>, RunError> {

@@ -48,6 +48,7 @@ impl NodeHost {
             heartbeat: Duration::from_millis(200),
             election: Duration::from_millis(1_000),
             maintenance_queue: None,
+            backup: carnax_metadata_node::BackupSettings::off(),
             snapshot_log_bytes: self.snapshot_log_bytes,
         };
         let components = carnax_metadata_node::Components {

@@ -41,7 +41,8 @@ struct Kept {
 impl AppliedLog {
     /// For a state that holds everything up to `applied`; keeps about so many bytes, or nothing.
     pub(crate) fn new(applied: LogIndex, bytes_max: u64) -> Self {
-        let progress = ArchiveProgress { worth: LogIndex(0), bytes: 0 };
+        let worth = if bytes_max == 0 { LogIndex(0) } else { applied };
+        let progress = ArchiveProgress { worth, bytes: 0 };
         let kept = Kept { entries: VecDeque::new(), bytes: 0, before: applied };
         Self { kept: Arc::new(Mutex::new(kept)), progress: Arc::new(watch::Sender::new(progress)), bytes_max }
     }

@@ -1,6 +1,7 @@
 //! Maintenance: who may do what, and what it is about.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use carnax_core::id::LogIndex;
 use carnax_core::metadata::{
@@ -71,7 +72,12 @@ impl Handle {
 
     /// Up to where the log is in the archive; everywhere if there is none.
     pub(crate) fn archived(&self) -> LogIndex {
-        LogIndex(u64::MAX)
+        LogIndex(self.0.archived.load(Ordering::Acquire))
+    }
+
+    /// Everything up to here is in the archive, and the incarnation was still this one afterwards.
+    pub(crate) fn set_archived(&self, upto: LogIndex) {
+        self.0.archived.fetch_max(upto.0, Ordering::AcqRel);
     }
 
     pub(crate) async fn report_job(&self, request: ReportJob) -> Result<JobReported, Problem> {

@@ -115,6 +115,7 @@ impl TestCluster {
             heartbeat: Duration::from_millis(100),
             election: Duration::from_millis(500),
             maintenance_queue: Some(MAINTENANCE_QUEUE.to_owned()),
+            backup: carnax_metadata_node::BackupSettings::off(),
             snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
         };
         let components = Components {
