@@ -9,8 +9,11 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::{Call, ClusterStatus, DescribeCluster, NodeRole};
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
-use carnax_metadata_node::{Components, Disk, RunError, Settings, run};
-use carnax_object_store::MemoryStore;
+use carnax_metadata_node::{
+    BackupSettings, Components, Disk, RestoreComponents, RestoreError, RestoreSettings, Restored, RunError,
+    Settings, restore, run,
+};
+use carnax_object_store::{FaultStore, MemoryStore};
 use carnax_platform::clock::{Clock, SystemClock};
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
@@ -31,7 +34,8 @@ pub(crate) const MAINTENANCE_QUEUE: &str = "http://queues.invalid/1/maintenance"
 pub(crate) struct TestCluster {
     pub(crate) nodes: Vec<TestNode>,
     addresses: Vec<String>,
-    store: Arc<MemoryStore>,
+    pub(crate) store: Arc<FaultStore<MemoryStore>>,
+    pub(crate) backup: BackupSettings,
     pub(crate) queues: Arc<TestQueues>,
 }
 
@@ -40,6 +44,12 @@ pub(crate) struct TestNode {
     dir: TempDir,
     clock: Arc<LeapingClock>,
     running: Option<Running>,
+}
+
+impl TestNode {
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
 }
 
 /// A node with a runtime of its own, which can be killed and paused as a process can.
@@ -87,8 +97,9 @@ impl TestCluster {
             clock: Arc::new(LeapingClock { system: SystemClock::new(), ahead_seconds: AtomicU64::new(0) }),
             running: None,
         };
-        let (store, queues) = (Arc::new(MemoryStore::new()), Arc::default());
-        Self { nodes: addresses.iter().map(node).collect(), addresses, store, queues }
+        let store = Arc::new(FaultStore::new(MemoryStore::new()));
+        let (backup, queues) = (BackupSettings::off(), Arc::default());
+        Self { nodes: addresses.iter().map(node).collect(), addresses, store, backup, queues }
     }
 
     /// A cluster that runs and takes appends.
@@ -115,7 +126,7 @@ impl TestCluster {
             heartbeat: Duration::from_millis(100),
             election: Duration::from_millis(500),
             maintenance_queue: Some(MAINTENANCE_QUEUE.to_owned()),
-            backup: carnax_metadata_node::BackupSettings::off(),
+            backup: self.backup.clone(),
             snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
         };
         let components = Components {
@@ -169,6 +180,46 @@ impl TestCluster {
     pub(crate) fn wipe_disk(&mut self, node: usize) {
         assert!(self.nodes[node].running.is_none(), "the node is stopped");
         self.nodes[node].dir = tempfile::tempdir().unwrap();
+    }
+
+    /// Restores from the bucket into the folder of a node that is stopped.
+    pub(crate) async fn restore(
+        &self,
+        node: usize,
+        adjust: impl FnOnce(&mut RestoreSettings),
+    ) -> Result<Restored, RestoreError> {
+        let node = &self.nodes[node];
+        let mut settings = RestoreSettings {
+            object_store: "memory://unused".parse().unwrap(),
+            s3_path_style: false,
+            dir: node.dir.path().to_owned(),
+            node_listen: node.address.clone(),
+            node_advertise: None,
+            voters: None,
+            offset_margin: 100,
+            settle_ms: 0,
+            discard_tail: false,
+        };
+        adjust(&mut settings);
+        let components = RestoreComponents {
+            clock: Arc::clone(&node.clock) as _,
+            entropy: Arc::new(SystemEntropy),
+            object_store: Arc::clone(&self.store) as _,
+            disk: Disk::Directory(settings.dir.clone()),
+        };
+        restore(&settings, &components).await
+    }
+
+    /// Waits until a node stops by itself; says why.
+    pub(crate) async fn ended(&mut self, node: usize) -> RunError {
+        let mut running = self.nodes[node].running.take().expect("the node runs");
+        let ended = tokio::time::timeout(PATIENCE, &mut running.task).await;
+        ended.expect("the node stops in time").unwrap().expect_err("it was not asked to")
+    }
+
+    /// Whether a node that was started has ended by itself.
+    pub(crate) fn has_ended(&self, node: usize) -> bool {
+        self.nodes[node].running.as_ref().is_some_and(|running| running.task.is_finished())
     }
 
     pub(crate) fn channel(&self, node: usize) -> Channel {
