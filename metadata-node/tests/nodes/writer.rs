@@ -7,7 +7,6 @@ use carnax_core::metadata::{
     SessionOpened, UnitCommit, UnitOutcome, UnitSlice,
 };
 use carnax_core::offset::{ByteRange, Offset};
-use carnax_core::time::Timestamp;
 
 use crate::cluster::TestCluster;
 
@@ -42,7 +41,7 @@ impl Writer {
             partition: PartitionIndex(0),
             bytes: ByteRange { start: 8, length: 100 },
             records: 10,
-            max_timestamp: Timestamp::EPOCH,
+            max_timestamp: self.session.log_time,
         };
         let unit = UnitCommit { slices: vec![slice], ..unit };
         let segments = vec![SegmentCommit { segment, size: 200, units: vec![unit] }];
