@@ -77,6 +77,8 @@ pub const FIND_ORPHANS_MAX: usize = 1_000;
 pub const DELETE_GRACE: Duration = Duration::from_secs(15 * 60);
 /// Dead objects in one answer.
 pub const FIND_DEAD_MAX: usize = 1_000;
+/// Segments and slices in one page of manifests.
+pub const MANIFEST_ROWS_MAX: u32 = 20_000;
 /// What a merge makes: slices of about so many bytes.
 pub const MERGED_BYTES_TARGET: u64 = 128 * MIB as u64;
 /// Slices from this size on are not merged any more.

@@ -14,6 +14,7 @@ mod fencing;
 mod fetch;
 mod group;
 mod job;
+mod manifest;
 mod producer;
 mod replace;
 mod settings;
@@ -50,6 +51,7 @@ pub use job::{
     AfterReport, DescribeMaintenance, FindOrphans, JobAnnouncement, JobDescription, JobKind, JobLease,
     JobReported, JobTaken, JobTask, MaintenanceDescription, Orphans, ReportJob, TakeJob,
 };
+pub use manifest::{DeadPage, ListDead, ListManifests, Manifest, ManifestPage, ManifestSlice};
 pub use producer::{DescribeProducer, FencedEpoch, KeptReply, ProducerDescription, RaiseProducerEpoch};
 pub use replace::{
     DeadForgotten, DeadObject, DeadObjects, FindDead, ForgetDead, MergePart, MergePlan, PlanMerge,
@@ -122,6 +124,8 @@ calls! {
     FinishCompaction => CompactionFinished;
     FindDead => DeadObjects;
     ForgetDead => DeadForgotten;
+    ListManifests => ManifestPage;
+    ListDead => DeadPage;
     DescribeMaintenance => MaintenanceDescription;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;

@@ -6,6 +6,7 @@
 mod groups;
 mod guarantees;
 mod jobs;
+mod manifests;
 mod wakeups;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use carnax_core::metadata::{
-    AddNode, AlterSettings, AlterTopic, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
+    self, AddNode, AlterSettings, AlterTopic, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
     FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics,
@@ -29,6 +29,7 @@ pub(crate) fn router(handle: &Handle, shutdown: &CancellationToken) -> Router {
     let router = groups(router, handle);
     let router = wakeups(router, handle);
     let router = jobs(router, handle);
+    let router = manifests(router, handle);
     membership(router, handle)
 }
 
@@ -102,6 +103,11 @@ fn jobs(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, FindDead, find_dead);
     let router = unary!(router, handle, ForgetDead, forget_dead);
     unary!(router, handle, DescribeMaintenance, describe_maintenance)
+}
+
+fn manifests(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, metadata::ListManifests, list_manifests);
+    unary!(router, handle, metadata::ListDead, list_dead)
 }
 
 fn membership(router: Router, handle: &Handle) -> Router {

@@ -12,9 +12,10 @@ use carnax_core::metadata::{
     AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
-    FindOrphans, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics, ListWakeups,
-    MemberAssignment, OpenSession, PlanFetch, PlanMerge, PutWakeup, RaiseProducerEpoch, ReplaceSlices,
-    ReportJob, SetFencingToken, SettingsDescription, TakeJob, TrimPartition, WatchCommits,
+    FindOrphans, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListDead, ListGroups, ListManifests,
+    ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanFetch, PlanMerge, PutWakeup,
+    RaiseProducerEpoch, ReplaceSlices, ReportJob, SetFencingToken, SettingsDescription, TakeJob,
+    TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -305,6 +306,8 @@ fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
     });
     let router = command!(router, inner, ReportJob, JobReported, |_, request| Command::ReportJob(request));
     let router = query!(router, inner, FindOrphans, answer::find_orphans);
+    let router = query!(router, inner, ListManifests, answer::list_manifests);
+    let router = query!(router, inner, ListDead, answer::list_dead);
     let router =
         command!(router, inner, ReplaceSlices, SlicesReplaced, |_, request| Command::ReplaceSlices(request));
     let router =

@@ -18,6 +18,7 @@ use carnax_core::topic::TopicName;
 mod compact;
 mod group;
 mod job;
+mod manifest;
 mod merge;
 mod producer;
 mod wakeup;
@@ -30,6 +31,7 @@ pub use group::{
 pub use job::{
     DueJob, NextJob, describe_job, describe_maintenance, due_jobs, find_dead, find_orphans, next_job,
 };
+pub use manifest::{list_dead, list_manifests};
 pub use merge::{due_retention, plan_merge};
 pub use producer::{describe_fencing_token, describe_producer, describe_settings};
 pub use wakeup::{Announcement, announcement, list_wakeups, wakeups};

@@ -128,10 +128,17 @@ impl Segments {
 
     /// All segments with live slices, in order of their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SegmentNumber, &Segment)> {
-        self.chunks.iter().flat_map(|(chunk_number, chunk)| {
+        self.iter_from(SegmentNumber(0))
+    }
+
+    /// Segments with live slices from a number on, in order.
+    pub(crate) fn iter_from(&self, first: SegmentNumber) -> impl Iterator<Item = (SegmentNumber, &Segment)> {
+        let chunks = self.chunks.range(first.0 / 64..);
+        let all = chunks.flat_map(|(chunk_number, chunk)| {
             let numbers = (0..64).filter(|bit| chunk.present & (1 << bit) != 0);
             numbers.map(move |bit| SegmentNumber(chunk_number * 64 + bit)).zip(&chunk.segments)
-        })
+        });
+        all.skip_while(move |(number, _)| *number < first)
     }
 
     /// The oldest id with which a segment may still be committed.

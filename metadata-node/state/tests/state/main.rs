@@ -9,6 +9,7 @@ mod groups;
 mod guarantees;
 mod jobs;
 mod lifetimes;
+mod manifests;
 mod model;
 mod model_producer;
 mod restore;

@@ -1,0 +1,102 @@
+//! What the state says of all objects that it knows.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, RangeInclusive};
+
+use carnax_core::error_code::ErrorCode;
+use carnax_core::id::{PartitionIndex, TopicPartition};
+use carnax_core::limits;
+use carnax_core::metadata::{
+    DeadObject, DeadPage, ListDead, ListManifests, Manifest, ManifestPage, ManifestSlice,
+};
+use carnax_core::problem::Problem;
+
+use crate::State;
+use crate::partition::Slice;
+use crate::segment::SegmentNumber;
+
+/// A page of the manifests of live segments. With slices it takes time for every slice in the state.
+///
+/// # Errors
+/// `unavailable` before the bootstrap; `invalid_value` for a page of no rows or too many.
+pub fn list_manifests(state: &State, request: &ListManifests) -> Result<ManifestPage, Problem> {
+    let incarnation = state.cluster()?.incarnation;
+    let rows_max = u64::from(page_rows(request.rows)?);
+    let (mut manifests, mut rows, mut next) = (BTreeMap::new(), 0_u64, None);
+    for (number, segment) in state.segments.iter_from(request.from) {
+        let more = 1 + if request.slices { u64::from(segment.live) } else { 0 };
+        if rows + more > rows_max && !manifests.is_empty() {
+            next = Some(number);
+            break;
+        }
+        rows += more;
+        let manifest = Manifest {
+            number,
+            key: state.segments.key(number, segment.incarnation, segment.id),
+            size: u64::from(segment.size),
+            rewritten: state.segments.rewritten().contains_key(&number),
+            slices: Vec::new(),
+        };
+        manifests.insert(number, manifest);
+    }
+    let page = manifests.first_key_value().zip(manifests.last_key_value());
+    if let Some(((first, _), (last, _))) = page.filter(|_| request.slices) {
+        slices_of(state, *first..=*last, |segment, slice| {
+            if let Some(manifest) = manifests.get_mut(&segment) {
+                manifest.slices.push(slice);
+            }
+        });
+    }
+    let (log_time, end) = (state.log_time, state.segments.next_number());
+    Ok(ManifestPage { log_time, incarnation, manifests: manifests.into_values().collect(), next, end })
+}
+
+/// A page of the objects that are dead and not forgotten.
+///
+/// # Errors
+/// `invalid_value` for a limit that is none.
+pub fn list_dead(state: &State, request: &ListDead) -> Result<DeadPage, Problem> {
+    let limit = usize::try_from(page_rows(request.limit)?).unwrap_or(usize::MAX);
+    let from = request.after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut dead = state.segments.dead().range((from, Bound::Unbounded));
+    let page = dead.by_ref().take(limit).map(|((died_at, number), dead)| DeadObject {
+        died_at: *died_at,
+        number: *number,
+        key: state.segments.key(*number, dead.incarnation, dead.id),
+        size: u64::from(dead.size),
+    });
+    Ok(DeadPage { objects: page.collect(), more: dead.next().is_some() })
+}
+
+/// The slices that refer to segments in a range of numbers, in order of partition and offset.
+fn slices_of(
+    state: &State,
+    numbers: RangeInclusive<SegmentNumber>,
+    mut visit: impl FnMut(SegmentNumber, ManifestSlice),
+) {
+    for (topic, described) in &state.topics.by_id {
+        for (index, partition) in (0..).zip(&described.partitions) {
+            let on = TopicPartition { topic: *topic, partition: PartitionIndex(index) };
+            partition.slices.visit(&mut |slice: &Slice| {
+                if numbers.contains(&slice.segment) {
+                    let manifest = ManifestSlice {
+                        on,
+                        bytes: slice.bytes(),
+                        base_offset: slice.base,
+                        end_offset: slice.end(),
+                        max_timestamp: slice.max_timestamp,
+                    };
+                    visit(slice.segment, manifest);
+                }
+            });
+        }
+    }
+}
+
+fn page_rows(rows: u32) -> Result<u32, Problem> {
+    let max = limits::MANIFEST_ROWS_MAX;
+    if (1..=max).contains(&rows) {
+        return Ok(rows);
+    }
+    Err(Problem::new(ErrorCode::InvalidValue, format_args!("a page has 1 to {max} rows, not {rows}")))
+}
