@@ -4,6 +4,7 @@
 //! append   accept → accumulate → seal → upload → commit → acknowledge      (module append, a file a step)
 //! fetch    resolve → plan → read → respond                                 (module fetch, a file a step)
 //! maintain take a job → work → report                                      (module maintenance)
+//! verify   manifests against the bucket, both ways                             (module verify)
 //! ```
 //!
 //! Invariants: nothing that a frontend holds is needed by anyone else. It never answers an append before the reply to
@@ -23,6 +24,7 @@ pub mod maintenance;
 mod metadata_client;
 mod metrics;
 mod run;
+pub mod verify;
 
 pub use config::{Options, Role, Settings};
 pub use run::{Components, Frontend, RunError, run};
