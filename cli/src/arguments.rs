@@ -148,6 +148,8 @@ mod tests {
             "carnax cluster transfer-leader --to 3",
             "carnax cluster settings",
             "carnax cluster maintenance",
+            "carnax cluster verify --deep",
+            "carnax cluster verify --metadata 127.0.0.1:7001,127.0.0.1:7002 --object-store s3://b/p --listing-only",
             "carnax cluster settings producer.max=1000 --reset idempotency.window.ms",
             "carnax group list --prefix bill",
             "carnax group offsets billing --topic flights --topic orders",
@@ -174,6 +176,7 @@ mod tests {
             "carnax group commit g",
             "carnax group commit g t=1",
             "carnax cluster settings producer.max",
+            "carnax cluster verify --deep --listing-only",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

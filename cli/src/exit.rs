@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use carnax::{ConsumeError, ProduceError, RequestError};
+use carnax_core::problem::Problem;
 use carnax_object_store::ObjectStoreError;
 
 /// Shown below the help of every command.
@@ -43,5 +44,6 @@ fn is_retryable(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.downcast_ref::<RequestError>().is_some_and(RequestError::retryable)
         || cause.downcast_ref::<ProduceError>().is_some_and(ProduceError::retryable)
         || cause.downcast_ref::<ConsumeError>().is_some_and(ConsumeError::retryable)
+        || cause.downcast_ref::<Problem>().is_some_and(|problem| problem.code.retryable())
         || cause.downcast_ref::<ObjectStoreError>().is_some_and(ObjectStoreError::is_transient)
 }

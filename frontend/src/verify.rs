@@ -87,13 +87,13 @@ pub enum Step {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The metadata core could not answer.
-    #[error("the metadata core did not answer: {0}")]
+    #[error("the metadata core did not answer")]
     Metadata(#[from] problem::Problem),
     /// An address of a metadata node is none.
     #[error("metadata nodes are not named right")]
     Addresses(#[source] std::io::Error),
     /// The bucket could not be listed.
-    #[error(transparent)]
+    #[error("the object store did not answer")]
     ObjectStore(#[from] ObjectStoreError),
 }
 

@@ -21,5 +21,6 @@ mod frontend {
     mod polling;
     mod round_trips;
     mod streams;
+    mod verifying;
     mod wakeups;
 }

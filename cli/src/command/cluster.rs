@@ -1,5 +1,7 @@
 //! `carnax cluster`: the metadata cluster, seen and changed.
 
+mod verify;
+
 use std::time::Duration;
 
 use carnax::{
@@ -38,6 +40,8 @@ pub(crate) enum Cluster {
     },
     /// Show how maintenance is getting on
     Maintenance,
+    /// Compare the bucket with the metadata, both ways; exit code 1 if something is wrong
+    Verify(verify::Verify),
     /// Show the settings of the cluster, or change some
     Settings {
         /// Settings to change, such as idempotency.window.ms=3600000; none only shows all
@@ -53,6 +57,7 @@ impl Cluster {
     pub(crate) async fn run(self, global: &Global, out: &mut Output) -> anyhow::Result<()> {
         let admin = global.client()?.admin();
         match self {
+            Self::Verify(verify) => Box::pin(verify.run(global, out)).await?,
             Self::Status => out.show(&admin.cluster().await?, describe)?,
             Self::Add { address, learner } => {
                 admin.add_node(&address, !learner).await?;
