@@ -149,7 +149,7 @@ mod tests {
             "carnax cluster settings",
             "carnax cluster maintenance",
             "carnax cluster verify --deep",
-            "carnax cluster verify --metadata 127.0.0.1:7001,127.0.0.1:7002 --object-store s3://b/p --listing-only",
+            "carnax cluster verify --metadata 127.0.0.1:7001,127.0.0.1:7002 --object-store s3://bucket/p --listing-only",
             "carnax cluster settings producer.max=1000 --reset idempotency.window.ms",
             "carnax group list --prefix bill",
             "carnax group offsets billing --topic flights --topic orders",
