@@ -1,5 +1,7 @@
 //! All processes of a cluster: three metadata nodes and frontends, on an S3 server that lives in this process or elsewhere.
 
+mod restore;
+
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::net::TcpListener;
@@ -218,6 +220,8 @@ impl ProcessCluster {
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("RUST_BACKTRACE", "1"),
             ("CARNAX_LOG", "info"),
+            // So that what is lost with all metadata disks is seen to be little, and that a cluster is soon idle.
+            ("CARNAX_BACKUP_INTERVAL_MS", "500"),
             ("NO_COLOR", "1"),
         ];
         let queue = self.plan.maintenance_queue.as_deref();

@@ -144,6 +144,19 @@ impl Process {
         Ok(())
     }
 
+    /// Whether a process that should run has ended by itself; from now on it should not.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        let Some(child) = self.child.as_mut() else { return Ok(false) };
+        let ended = child.try_wait().context("cannot look at a process")?.is_some();
+        if ended {
+            self.child = None;
+        }
+        Ok(ended)
+    }
+
     /// All that it ever wrote.
     pub fn log(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()

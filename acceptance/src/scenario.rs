@@ -13,6 +13,7 @@ mod minority;
 mod probe;
 mod read_your_writes;
 mod restart_all;
+mod restore;
 mod rolling_restart;
 mod stale_leader;
 mod wakeups;
@@ -52,6 +53,8 @@ pub enum Scenario {
     Idle,
     /// Every process is killed at once while flights are written.
     RestartAll,
+    /// All metadata disks are lost under load, and a new cluster is made from the bucket.
+    Restore,
     /// Every process is restarted in order while flights are written.
     RollingRestart,
     /// Four idempotent producers write the flights while frontends and leaders are killed.
@@ -96,6 +99,7 @@ impl Scenario {
             Self::ReadYourWrites => 10_000,
             Self::Idle => 60,
             Self::RestartAll => 3,
+            Self::Restore => 2_000,
             Self::Idempotent | Self::ColdStarts => 20,
             Self::Wakeups | Self::FrozenFunction => 100,
             Self::ExactlyOnce => 30,
@@ -117,6 +121,7 @@ impl Scenario {
             Self::ReadYourWrites => Box::pin(read_your_writes::run(sizes)).await,
             Self::Idle => Box::pin(idle::run(sizes)).await,
             Self::RestartAll => Box::pin(restart_all::run(sizes)).await,
+            Self::Restore => Box::pin(restore::run(sizes)).await,
             Self::RollingRestart => Box::pin(rolling_restart::run(sizes)).await,
             Self::Idempotent => Box::pin(idempotent::run(sizes)).await,
             Self::ExactlyOnce => Box::pin(exactly_once::run(sizes)).await,

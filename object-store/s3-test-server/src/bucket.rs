@@ -32,6 +32,8 @@ struct State {
     requests: BTreeMap<Operation, u64>,
     script: BTreeMap<Operation, VecDeque<Fault>>,
     latency: Duration,
+    /// Puts whose keys hold one of these are refused.
+    refused: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -54,6 +56,10 @@ impl Shared {
 
     pub(crate) fn set_latency(&self, latency: Duration) {
         self.state().latency = latency;
+    }
+
+    pub(crate) fn refuse_puts(&self, parts: Vec<String>) {
+        self.state().refused = parts;
     }
 
     pub(crate) fn requests(&self, operation: Operation) -> u64 {
@@ -147,6 +153,9 @@ impl S3 for Bucket {
         let tag = format!("{:08x}{:x}", crc32c::crc32c(&bytes), bytes.len());
         {
             let mut state = self.shared.state();
+            if state.refused.iter().any(|part| input.key.contains(part.as_str())) {
+                return Err(s3_error!(AccessDenied));
+            }
             let current = state.objects.get(&input.key);
             match (&input.if_none_match, &input.if_match, current) {
                 (Some(ETagCondition::Any), _, Some(_)) => return Err(s3_error!(PreconditionFailed)),

@@ -103,6 +103,11 @@ impl S3TestServer {
         self.shared.script(operation, faults);
     }
 
+    /// Refuses, with 403 `AccessDenied`, every put whose key holds one of these texts, until it is told otherwise.
+    pub fn refuse_puts(&self, parts: &[&str]) {
+        self.shared.refuse_puts(parts.iter().map(|part| (*part).to_owned()).collect());
+    }
+
     /// Delays every request that arrives from now on.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.set_latency(latency);
