@@ -18,9 +18,12 @@ use crate::flights::TOPIC;
 use crate::function;
 use crate::report::Report;
 use crate::traffic;
+use crate::wait;
 
 /// Shorter than the shortest idle period, so that long-polls end and begin in it.
 const POLL: Duration = Duration::from_secs(2);
+/// Several intervals of the archive.
+const REST: Duration = Duration::from_secs(2);
 const ACTIVITY: usize = 2_000;
 const QUEUE: &str = "idle";
 
@@ -46,6 +49,13 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
         waiting.push(consumer.context("cannot wait at the end")?);
     }
     let store = cluster.store.as_ref().context("the store lives in this process")?;
+    // The archive follows what was written, and is what the cluster comes to rest with.
+    wait::until("all is archived and at rest", async || {
+        let before = store.requests_total();
+        tokio::time::sleep(REST).await;
+        Ok((store.requests_total() == before).then_some(()))
+    })
+    .await?;
     let before = (store.requests_total(), sqs.requests_total());
     ensure!(before.1 > 0, "the queue was told of nothing");
     // Nothing is waited for here: that nothing happens in this time is what is to be seen.
