@@ -15,6 +15,15 @@ data "aws_iam_policy_document" "node" {
     actions   = ["s3:GetObject", "s3:PutObject"]
     resources = [var.log_objects_arn]
   }
+  # What lies behind two later snapshots; records are never deleted from here.
+  statement {
+    sid     = "DeleteOldBackups"
+    actions = ["s3:DeleteObject"]
+    resources = [
+      for folder in ["archive", "snapshots", "snapshot-parts"] :
+      "${trimsuffix(var.log_objects_arn, "*")}*/${folder}/*"
+    ]
+  }
   # Without it S3 answers 403 for a key that does not exist, and a node with an empty disk could not tell that there is no
   # cluster yet.
   statement {
