@@ -8,10 +8,13 @@
 //! so that two workers at the same job, or one that stood still for hours, do no harm. A worker that dies leaves its job to
 //! the next one, which goes on from the last report. Where nothing is due, the object store is left alone.
 
+mod compact;
 mod dead;
 mod merge;
 mod orphans;
 mod pace;
+mod rewrite;
+mod sources;
 mod stay;
 mod worker;
 
@@ -49,6 +52,8 @@ pub struct Work {
     pub finished: u64,
     /// Objects that merges wrote.
     pub merged: u64,
+    /// Rounds of key compaction that were finished.
+    pub compacted: u64,
     /// Objects that were looked at.
     pub seen: u64,
     /// Orphans and dead objects that were deleted.
@@ -136,8 +141,7 @@ impl Maintenance {
             }
             JobTask::CollectDead => dead::collect(self, job, enough, work).await,
             JobTask::Merge => merge::merge(self, job, enough, work).await,
-            // No leader gives this out yet.
-            JobTask::CompactKeys => Ok(self.report(job, 0, AfterReport::LayDown).await?),
+            JobTask::CompactKeys => compact::compact(self, job, enough, work).await,
         }
     }
 

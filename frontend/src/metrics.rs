@@ -52,6 +52,10 @@ pub(crate) struct MaintenanceMetrics {
     pub(crate) merged_slices: IntCounter,
     pub(crate) merged_bytes: IntCounter,
     pub(crate) merges_lost: IntCounter,
+    pub(crate) compactions: IntCounter,
+    pub(crate) compacted_bytes: IntCounter,
+    pub(crate) compacted_records: IntCounter,
+    pub(crate) compactions_lost: IntCounter,
     pub(crate) failures: IntCounter,
 }
 
@@ -173,6 +177,22 @@ impl MaintenanceMetrics {
             merges_lost: counter(
                 "carnax_frontend_merges_lost_total",
                 "Parts of merges that came too late: their slices were no longer what they were",
+            ),
+            compactions: counter(
+                "carnax_frontend_compactions_total",
+                "Rounds of key compaction that were finished",
+            ),
+            compacted_bytes: counter(
+                "carnax_frontend_compacted_bytes_total",
+                "Bytes written by key compaction",
+            ),
+            compacted_records: counter(
+                "carnax_frontend_compacted_records_total",
+                "Records that key compaction removed",
+            ),
+            compactions_lost: counter(
+                "carnax_frontend_compactions_lost_total",
+                "Rounds of key compaction that came too late: slices were no longer what they were",
             ),
             failures: counter(
                 "carnax_frontend_maintenance_failures_total",

@@ -107,6 +107,12 @@ impl FetchedBatch {
     pub(crate) fn end_offset(&self) -> Offset {
         Offset(self.base_offset.0.saturating_add(self.batch.offset_count().into()))
     }
+
+    /// How many records lie at or behind an offset; at most so many, where there are holes.
+    fn records_from(&self, offset: Offset) -> u64 {
+        let offsets = self.end_offset().since(self.base_offset.max(offset));
+        offsets.min(self.batch.header().record_count.unsigned_abs().into())
+    }
 }
 
 impl Fetch {
@@ -147,7 +153,7 @@ impl Fetch {
                     return Ok(all);
                 }
                 bytes += length;
-                records += fetched.end_offset().since(fetched.base_offset.max(plan.start));
+                records += fetched.records_from(plan.start);
                 fetched.append_time = (log_append_time && !slice.rewritten).then_some(slice.append_time);
                 all.next_offset = fetched.end_offset();
                 all.batches.push(fetched);

@@ -9,9 +9,6 @@
 //! batches is left as it is: a merge never hides damage. Memory: about twice the bytes of a plan
 //! ([`MERGED_BYTES_TARGET`](carnax_core::limits::MERGED_BYTES_TARGET)).
 
-mod rewrite;
-mod sources;
-
 use carnax_core::id::{SegmentId, TopicPartition};
 use carnax_core::metadata::{
     AfterReport, JobLease, MergePart, MergePlan, PlanMerge, ReplaceSlices, ReplacedPart,
@@ -20,8 +17,8 @@ use carnax_core::object_key::SegmentKey;
 use carnax_core::segment::{SealedSegment, SegmentWriter};
 use carnax_object_store::Payload;
 
-use self::rewrite::rewrite;
-use self::sources::Sources;
+use super::rewrite::{Keep, Part, Rewritten, rewrite};
+use super::sources::Sources;
 use super::stay::Stay;
 use super::{Maintenance, MaintenanceError, Work};
 use crate::metadata_client::CommandError;
@@ -57,11 +54,12 @@ pub(super) async fn merge(
 async fn carry_out(maintenance: &Maintenance, plan: MergePlan) -> Result<(), MaintenanceError> {
     let (segment, incarnation) =
         (SegmentId::from_parts(plan.log_time, maintenance.entropy.next_u128()), plan.incarnation);
-    let sources = Sources::read(maintenance, &plan).await?;
+    let sources = Sources::read(maintenance, plan.parts.iter().flat_map(|part| &part.slices)).await?;
     let (mut writer, mut parts, mut damaged) = (SegmentWriter::new(), Vec::new(), None);
     for part in plan.parts {
-        match rewrite(&part, &sources) {
-            Ok(unit) => {
+        let MergePart { on, stamp, slices } = &part;
+        match rewrite(Part { on: *on, stamp: *stamp, slices }, &sources, Keep::All) {
+            Ok(Rewritten { unit, .. }) => {
                 let full = |full: carnax_core::segment::SegmentFull| MaintenanceError::Plan(full.to_string());
                 writer.push_unit(unit).map_err(full)?;
                 parts.push(part);

@@ -26,6 +26,8 @@ pub(crate) struct Topic {
     pub(crate) partition_count: u32,
     pub(crate) message_bytes_max: usize,
     pub(crate) log_append_time: bool,
+    /// Whether only the newest record of each key is kept, so that every record needs one.
+    pub(crate) compacted: bool,
 }
 
 /// Remembers topics by name.
@@ -101,6 +103,7 @@ impl Topic {
             partition_count: u32::MAX,
             message_bytes_max: limits::BATCH_BYTES_MAX,
             log_append_time: false,
+            compacted: false,
         }
     }
 
@@ -117,6 +120,7 @@ impl Topic {
             partition_count: description.partition_count.max(1),
             message_bytes_max: usize::try_from(config.max_message_bytes).unwrap_or(usize::MAX),
             log_append_time: config.timestamp_type == TimestampType::LogAppendTime,
+            compacted: config.cleanup_compact,
         }
     }
 }

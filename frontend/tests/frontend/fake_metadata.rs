@@ -12,8 +12,8 @@ use carnax_core::metadata::{
     AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
-    FindOrphans, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListDead, ListGroups, ListManifests,
-    ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanFetch, PlanMerge, PutWakeup,
+    FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListDead, ListGroups,
+    ListManifests, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanCompaction, PlanFetch, PlanMerge, PutWakeup,
     RaiseProducerEpoch, ReplaceSlices, ReportJob, SetFencingToken, SettingsDescription, TakeJob,
     TrimPartition, WatchCommits,
 };
@@ -312,7 +312,11 @@ fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
         command!(router, inner, ReplaceSlices, SlicesReplaced, |_, request| Command::ReplaceSlices(request));
     let router =
         command!(router, inner, ForgetDead, DeadForgotten, |_, request| Command::ForgetDead(request));
+    let router = command!(router, inner, FinishCompaction, CompactionFinished, |_, request| {
+        Command::FinishCompaction(request)
+    });
     let router = timed!(router, inner, PlanMerge, answer::plan_merge);
+    let router = timed!(router, inner, PlanCompaction, answer::plan_compaction);
     let router = timed!(router, inner, FindDead, |state, request, now| {
         answer::find_dead(state, request, now, EVERYTHING)
     });

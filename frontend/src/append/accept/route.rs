@@ -11,7 +11,7 @@ use carnax_core::limits;
 use carnax_core::metadata::{Routing, UnitCommit};
 use carnax_core::partitioner::partition_of;
 use carnax_core::problem::Problem;
-use carnax_core::record::{Batch, BatchBuilder, RecordRefused};
+use carnax_core::record::{Batch, BatchBuilder, BatchError, RecordRefused};
 use carnax_core::segment::PartitionBatches;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicName;
@@ -201,8 +201,12 @@ pub(crate) fn check_partition(topic: &Topic, partition: PartitionIndex) -> Resul
     }))
 }
 
-/// A record has to fit into a batch of its topic that has no other, so that it can always be added to an empty one.
+/// A record has to fit into a batch of its topic that has no other, so that it can always be added to an empty one; and it has a key
+/// where its topic is compacted.
 pub(super) fn check_record(topic: &Topic, record: &RoutedRecord) -> Result<(), Problem> {
+    if topic.compacted && record.key.is_none() {
+        return Err(no_key(topic));
+    }
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     if record.headers.is_empty()
         && length(&record.key) + length(&record.value) + AROUND_RECORD_BYTES <= topic.message_bytes_max
@@ -236,7 +240,7 @@ pub(crate) fn read_batches(partition: PartitionIndex, body: &Bytes) -> Result<Ve
     let mut batches = Vec::new();
     loop {
         let at = body.len() - rest.len();
-        let refused = |error: &carnax_core::record::BatchError| {
+        let refused = |error: &BatchError| {
             let detail = format!("batch {} of partition {partition}, at byte {at}: {error}", batches.len());
             Problem::new(error.code(), detail).with(|facts| facts.partition = Some(partition))
         };
@@ -250,11 +254,28 @@ pub(crate) fn read_batches(partition: PartitionIndex, body: &Bytes) -> Result<Ve
     }
 }
 
-/// Whether batches are as short as their topic wants them.
+/// Whether batches are as short as their topic wants them, and their records have keys where it is compacted.
 pub(super) fn check_batches(topic: &Topic, batches: &[Batch]) -> Result<(), Problem> {
     let lengths = batches.iter().map(|batch| batch.bytes().len());
     match lengths.max().filter(|length| *length > topic.message_bytes_max) {
         Some(length) => Err(too_long(topic, &format!("batch of {length} bytes"))),
+        None if topic.compacted => batches.iter().try_for_each(|batch| check_keys(topic, batch)),
         None => Ok(()),
     }
+}
+
+/// Whether each record of a batch can be read and has a key.
+fn check_keys(topic: &Topic, batch: &Batch) -> Result<(), Problem> {
+    let refused = |error: BatchError| Problem::new(error.code(), error);
+    for record in batch.records().map_err(refused)? {
+        if record.map_err(refused)?.key.is_none() {
+            return Err(no_key(topic));
+        }
+    }
+    Ok(())
+}
+
+fn no_key(topic: &Topic) -> Problem {
+    let detail = format!("topic {} is compacted by key, so that each record needs one", topic.name);
+    Problem::new(ErrorCode::InvalidValue, detail).with(|facts| facts.topic = Some(topic.name.to_string()))
 }

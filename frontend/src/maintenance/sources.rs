@@ -1,17 +1,17 @@
-//! The objects that a plan needs, each read once: as a whole where most of it is wanted, else in its wanted ranges.
+//! The objects that hold some slices, each read once: as a whole where most of it is wanted, else in its wanted ranges.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use carnax_core::id::TopicPartition;
-use carnax_core::metadata::{MergePlan, PlannedSlice};
+use carnax_core::metadata::{PlannedSlice, SourceSlice};
 use carnax_core::object_key::SegmentKey;
 use carnax_core::offset::ByteRange;
 use carnax_core::segment::{Footer, SegmentError};
 use carnax_object_store::{GetRange, ObjectStoreError};
 use futures::{StreamExt, TryStreamExt};
 
-use crate::maintenance::{Maintenance, MaintenanceError};
+use super::{Maintenance, MaintenanceError};
 
 /// Objects that are read at the same time.
 const OBJECTS_AT_ONCE: usize = 4;
@@ -38,9 +38,22 @@ struct Wanted {
 }
 
 impl Sources {
-    pub(super) async fn read(maintenance: &Maintenance, plan: &MergePlan) -> Result<Self, MaintenanceError> {
-        let read = futures::stream::iter(wanted(plan)).map(|wanted| read_object(maintenance, wanted));
+    /// Reads the objects of these slices.
+    pub(super) async fn read<'a>(
+        maintenance: &Maintenance,
+        slices: impl Iterator<Item = &'a SourceSlice>,
+    ) -> Result<Self, MaintenanceError> {
+        let read = futures::stream::iter(wanted(slices)).map(|wanted| read_object(maintenance, wanted));
         Ok(Self(read.buffer_unordered(OBJECTS_AT_ONCE).try_collect().await?))
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_objects(objects: impl Iterator<Item = (SegmentKey, Bytes)>) -> Self {
+        let source = |object: Bytes| {
+            let footer = Footer::parse(&object, object.len() as u64).expect("the test wrote it");
+            Source { pieces: BTreeMap::from([(0, object)]), footer }
+        };
+        Self(objects.map(|(key, object)| (key, source(object))).collect())
     }
 
     /// The bytes of a slice, and which of its batches a frontend encoded.
@@ -67,9 +80,9 @@ impl Sources {
     }
 }
 
-fn wanted(plan: &MergePlan) -> Vec<Wanted> {
+fn wanted<'a>(slices: impl Iterator<Item = &'a SourceSlice>) -> Vec<Wanted> {
     let mut objects: BTreeMap<SegmentKey, (u64, Vec<ByteRange>)> = BTreeMap::new();
-    for source in plan.parts.iter().flat_map(|part| &part.slices) {
+    for source in slices {
         let PlannedSlice { segment, segment_size, bytes, .. } = source.slice;
         objects.entry(segment).or_insert((segment_size, Vec::new())).1.push(bytes);
     }
