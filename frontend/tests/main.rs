@@ -10,6 +10,7 @@ mod frontend {
     mod appends;
     mod bad_guarantees;
     mod bad_input;
+    mod compacting;
     mod connections;
     mod fetches;
     mod group_input;

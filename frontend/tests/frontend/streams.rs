@@ -12,14 +12,14 @@ use serde_json::Value;
 use super::support::{DEADLINE, Frontend, start_with};
 
 /// The events of a stream: id and data.
-struct Events {
+pub(super) struct Events {
     body: hyper::body::Incoming,
     text: String,
     comments: usize,
 }
 
 impl Events {
-    async fn open(frontend: &Frontend, path: &str, last_id: Option<&str>) -> Self {
+    pub(super) async fn open(frontend: &Frontend, path: &str, last_id: Option<&str>) -> Self {
         let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
         let mut request = Request::get(format!("http://{}{path}", frontend.address));
         request = request.header("accept", "text/event-stream");
@@ -32,7 +32,7 @@ impl Events {
     }
 
     /// The next record, with the id behind it.
-    async fn next(&mut self) -> (String, Value) {
+    pub(super) async fn next(&mut self) -> (String, Value) {
         self.read_until(|_| false).await.expect("only a record ends this")
     }
 
