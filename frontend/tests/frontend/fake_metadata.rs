@@ -13,9 +13,9 @@ use carnax_core::metadata::{
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
     FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListDead, ListGroups,
-    ListManifests, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanCompaction, PlanFetch, PlanMerge, PutWakeup,
-    RaiseProducerEpoch, ReplaceSlices, ReportJob, SetFencingToken, SettingsDescription, TakeJob,
-    TrimPartition, WatchCommits,
+    ListManifests, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanCompaction, PlanFetch,
+    PlanMerge, PutWakeup, RaiseProducerEpoch, ReplaceSlices, ReportJob, SetFencingToken, SettingsDescription,
+    TakeJob, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
