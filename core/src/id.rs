@@ -5,6 +5,7 @@
 //! | [`TopicId`] | 128 bits, a ULID | the leader, when it proposes the creation | never |
 //! | [`PartitionIndex`] | 0, 1, 2 … within a topic | the state machine | never within a topic id |
 //! | [`SegmentId`] | 128 bits, a ULID | the frontend that writes the object | never |
+//! | [`PageId`] | 128 bits, a ULID | the worker that writes the object | never |
 //! | [`SegmentNumber`] | 0, 1, 2 … in the order of commits | the state machine | never |
 //! | [`SessionId`] | log index of the opening command | the state machine | never within an incarnation |
 //! | [`CommitNumber`] | 1, 2, 3 … within a session | the frontend | never within a session |
@@ -127,6 +128,11 @@ ulid_id! {
 ulid_id! {
     /// Identifies a segment object. Its time decides whether it may still be committed, and when it is an orphan.
     SegmentId, "a segment id"
+}
+
+ulid_id! {
+    /// Identifies a manifest page. Its time decides as that of a segment does.
+    PageId, "a page id"
 }
 
 ulid_id! {

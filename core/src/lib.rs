@@ -11,6 +11,7 @@ pub mod error_code;
 pub mod http;
 pub mod id;
 pub mod limits;
+pub mod manifest_page;
 pub mod metadata;
 pub mod name;
 pub mod object_key;

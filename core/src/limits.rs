@@ -97,6 +97,10 @@ pub const COMPACT_SLICES_MAX: usize = 50_000;
 pub const COMPACT_KEYS_MAX: usize = 900_000;
 /// How long a partition is left alone after a key compaction, where `compact.interval.ms` is not set.
 pub const COMPACT_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// Slices in one manifest page.
+pub const PAGE_SLICES_MAX: usize = 4_096;
+/// How many old slices go into a manifest page, where `page.slices` is not set.
+pub const PAGE_SLICES: u64 = 512;
 /// Partitions whose log start moves by one command.
 pub const RETAIN_PARTITIONS_MAX: usize = 10_000;
 /// How long a worker has a maintenance job without reporting, in log time.

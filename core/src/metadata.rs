@@ -15,6 +15,7 @@ mod fetch;
 mod group;
 mod job;
 mod manifest;
+mod page;
 mod producer;
 mod replace;
 mod settings;
@@ -48,10 +49,11 @@ pub use group::{
     OffsetsCommitted,
 };
 pub use job::{
-    AfterReport, DescribeMaintenance, FindOrphans, JobAnnouncement, JobDescription, JobKind, JobLease,
-    JobReported, JobTaken, JobTask, MaintenanceDescription, Orphans, ReportJob, TakeJob,
+    AfterReport, CoveringPage, DescribeMaintenance, FindOrphans, JobAnnouncement, JobDescription, JobKind,
+    JobLease, JobReported, JobTaken, JobTask, MaintenanceDescription, Orphans, ReportJob, TakeJob,
 };
-pub use manifest::{DeadPage, ListDead, ListManifests, Manifest, ManifestPage, ManifestSlice};
+pub use manifest::{DeadList, ListDead, ListManifests, Manifest, ManifestList, ManifestSlice};
+pub use page::{DeadPage, PagePart, PagePlan, PageReplaced, PlanPage, PlannedPage, ReplaceByPage};
 pub use producer::{DescribeProducer, FencedEpoch, KeptReply, ProducerDescription, RaiseProducerEpoch};
 pub use replace::{
     DeadForgotten, DeadObject, DeadObjects, FindDead, ForgetDead, MergePart, MergePlan, PlanMerge,
@@ -122,10 +124,12 @@ calls! {
     ReplaceSlices => SlicesReplaced;
     PlanCompaction => CompactionPlan;
     FinishCompaction => CompactionFinished;
+    PlanPage => PagePlan;
+    ReplaceByPage => PageReplaced;
     FindDead => DeadObjects;
     ForgetDead => DeadForgotten;
-    ListManifests => ManifestPage;
-    ListDead => DeadPage;
+    ListManifests => ManifestList;
+    ListDead => DeadList;
     DescribeMaintenance => MaintenanceDescription;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;

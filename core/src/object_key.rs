@@ -5,6 +5,7 @@
 //! cluster/incarnation                                      the incarnation that may write; compare-and-swapped
 //! <incarnation>/segments/<two hex digits of hash>/<ULID>   what frontends write, and merges of several partitions
 //! <incarnation>/merged/<topic id>/<partition>/<ULID>       what merges of one partition write
+//! <incarnation>/manifests/<topic id>/<partition>/<ULID>    manifest pages: old slices of a partition
 //! <incarnation>/archive/<first>-<last>                     the Raft log, from a first to a last index
 //! <incarnation>/snapshots/<last>                           what makes the parts of a snapshot one
 //! <incarnation>/snapshot-parts/<last>-<attempt>/<part>     the state after entry `last`, in parts
@@ -17,7 +18,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Incarnation, SegmentId, TopicPartition};
+use crate::id::{Incarnation, PageId, PartitionIndex, SegmentId, TopicPartition};
 
 mod backup;
 
@@ -39,6 +40,45 @@ pub fn segment_folder(incarnation: Incarnation, folder: u32) -> String {
 /// What the keys of all merged objects begin with.
 pub fn merged_folder(incarnation: Incarnation) -> String {
     format!("{incarnation}/merged/")
+}
+
+/// What the keys of all manifest pages begin with.
+pub fn page_folder(incarnation: Incarnation) -> String {
+    format!("{incarnation}/manifests/")
+}
+
+/// What names a manifest page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PageKey {
+    /// The incarnation under which the object was written.
+    pub incarnation: Incarnation,
+    /// Whose slices it holds.
+    pub on: TopicPartition,
+    /// The object's own id.
+    pub page: PageId,
+}
+
+impl fmt::Display for PageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TopicPartition { topic, partition } = self.on;
+        write!(f, "{}{topic}/{partition}/{}", page_folder(self.incarnation), self.page)
+    }
+}
+
+impl FromStr for PageKey {
+    type Err = InvalidSegmentKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSegmentKey> {
+        let read = || {
+            let parts: Vec<&str> = text.splitn(6, '/').collect();
+            let [incarnation, "manifests", topic, partition, page] = parts[..] else { return None };
+            let partition = PartitionIndex(partition.parse().ok()?);
+            let on = TopicPartition { topic: topic.parse().ok()?, partition };
+            Some(Self { incarnation: Incarnation(incarnation.parse().ok()?), on, page: page.parse().ok()? })
+        };
+        let key = read().filter(|key| key.to_string() == text);
+        key.ok_or_else(|| InvalidSegmentKey(text.chars().take(300).collect()))
+    }
 }
 
 /// What names a segment object.
@@ -117,7 +157,7 @@ fn parse(text: &str) -> Option<SegmentKey> {
     match parts[1..] {
         ["segments", _, segment] => Some(SegmentKey::appended(incarnation, segment.parse().ok()?)),
         ["merged", topic, partition, segment] => {
-            let partition = crate::id::PartitionIndex(partition.parse().ok()?);
+            let partition = PartitionIndex(partition.parse().ok()?);
             let merged = Some(TopicPartition { topic: topic.parse().ok()?, partition });
             Some(SegmentKey { incarnation, segment: segment.parse().ok()?, merged })
         }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use carnax_core::id::{SegmentId, SegmentNumber, TopicId};
 use carnax_core::limits::{FIND_ORPHANS_MAX, MANIFEST_ROWS_MAX};
-use carnax_core::metadata::{FindOrphans, ListDead, ListManifests, ListTopics, ManifestPage};
+use carnax_core::metadata::{FindOrphans, ListDead, ListManifests, ListTopics, ManifestList};
 use carnax_core::problem;
 use carnax_object_store::{ListedObject, ObjectStore, ObjectStoreError};
 use carnax_platform::network::Network;
@@ -159,7 +159,7 @@ async fn manifests(
     client: &MetadataClient,
     from: SegmentNumber,
     slices: bool,
-) -> Result<ManifestPage, problem::Problem> {
+) -> Result<ManifestList, problem::Problem> {
     client.query(ListManifests { from, rows: MANIFEST_ROWS_MAX, slices }).await
 }
 
@@ -169,7 +169,7 @@ impl Verification<'_> {
     }
 
     /// Takes in which objects there should be.
-    async fn learn(&mut self, first: ManifestPage) -> Result<(), VerifyError> {
+    async fn learn(&mut self, first: ManifestList) -> Result<(), VerifyError> {
         let mut page = first;
         loop {
             for manifest in &page.manifests {

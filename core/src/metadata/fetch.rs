@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::page::PlannedPage;
 use crate::id::{LogIndex, PartitionIndex, TopicId};
 use crate::object_key::SegmentKey;
 use crate::offset::{ByteRange, Offset};
@@ -66,6 +67,9 @@ pub struct FetchPlan {
     pub start: Offset,
     /// In order of offsets, not overlapping.
     pub slices: Vec<PlannedSlice>,
+    /// The manifest page that holds the slices from the start on; then the plan itself has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<PlannedPage>,
     /// Where the state that answered stands in the Raft log.
     pub applied: LogIndex,
 }

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Incarnation, LogIndex, SegmentId};
+use super::page::PlannedPage;
+use crate::id::{Incarnation, LogIndex, PageId, SegmentId, TopicPartition};
+use crate::object_key::PageKey;
 use crate::time::Timestamp;
 
 /// The kinds of maintenance jobs.
@@ -21,11 +23,14 @@ pub enum JobKind {
     Merge,
     /// Rewrites slices of topics with `cleanup.policy=compact`, so that the newest record of each key stays.
     CompactKeys,
+    /// Moves old slices out of the metadata core into manifest pages.
+    PageOut,
 }
 
 impl JobKind {
     /// All kinds, the most urgent first.
-    pub const ALL: [Self; 4] = [Self::CollectDead, Self::Merge, Self::CompactKeys, Self::CollectOrphans];
+    pub const ALL: [Self; 5] =
+        [Self::CollectDead, Self::Merge, Self::CompactKeys, Self::PageOut, Self::CollectOrphans];
 
     /// Its name in messages, metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +39,7 @@ impl JobKind {
             Self::CollectDead => "collect_dead",
             Self::Merge => "merge",
             Self::CompactKeys => "compact_keys",
+            Self::PageOut => "page_out",
         }
     }
 }
@@ -99,6 +105,8 @@ pub enum JobTask {
     Merge,
     /// Ask for plans and carry them out, until there are none.
     CompactKeys,
+    /// Ask for plans and carry them out, until there are none ([`PlanPage`](super::PlanPage)).
+    PageOut,
 }
 
 impl JobTask {
@@ -109,6 +117,7 @@ impl JobTask {
             Self::CollectDead => JobKind::CollectDead,
             Self::Merge => JobKind::Merge,
             Self::CompactKeys => JobKind::CompactKeys,
+            Self::PageOut => JobKind::PageOut,
         }
     }
 }
@@ -155,6 +164,12 @@ pub struct FindOrphans {
     pub incarnation: Incarnation,
     /// Their ids; at most [`FIND_ORPHANS_MAX`](crate::limits::FIND_ORPHANS_MAX).
     pub candidates: Vec<SegmentId>,
+    /// If they are merged objects: of which partition.
+    #[serde(default)]
+    pub on: Option<TopicPartition>,
+    /// Manifest pages; at most as many.
+    #[serde(default)]
+    pub pages: Vec<PageKey>,
 }
 
 /// Those of the candidates that are orphans.
@@ -162,6 +177,23 @@ pub struct FindOrphans {
 pub struct Orphans {
     /// In the order of their ids.
     pub orphans: Vec<SegmentId>,
+    /// Those of the pages that are orphans, in the order of their ids.
+    #[serde(default)]
+    pub orphan_pages: Vec<PageId>,
+    /// Manifest pages that may hold slices of `orphans`: what they hold is none. If one cannot be read, all in its range is none.
+    #[serde(default)]
+    pub covering: Vec<CoveringPage>,
+}
+
+/// A manifest page, and the range of the ids of its segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoveringPage {
+    /// The object.
+    pub page: PlannedPage,
+    /// The smallest id.
+    pub first: SegmentId,
+    /// The largest id.
+    pub last: SegmentId,
 }
 
 /// Asks how maintenance is getting on, by a linearizable read.

@@ -24,7 +24,7 @@ pub struct ListManifests {
 
 /// Live segments, all as they are at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestPage {
+pub struct ManifestList {
     /// Log time.
     pub log_time: Timestamp,
     /// The incarnation under which segments are committed now.
@@ -78,7 +78,7 @@ pub struct ListDead {
 
 /// Dead objects, in order of their deaths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadPage {
+pub struct DeadList {
     /// They may be in the bucket still, or gone.
     pub objects: Vec<DeadObject>,
     /// Whether there are more.

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::fetch::PlannedSlice;
-use crate::id::{Incarnation, LogIndex, SegmentId, SegmentNumber, TopicPartition};
+use super::page::DeadPage;
+use crate::id::{Incarnation, LogIndex, PageId, SegmentId, SegmentNumber, TopicPartition};
 use crate::object_key::SegmentKey;
 use crate::offset::{ByteRange, Offset};
 use crate::time::Timestamp;
@@ -105,6 +106,9 @@ pub struct FindDead {
 pub struct DeadObjects {
     /// Those that died first come first.
     pub objects: Vec<DeadObject>,
+    /// The same of manifest pages.
+    #[serde(default)]
+    pub pages: Vec<DeadPage>,
     /// How many objects are dead, those that may not be deleted yet included.
     pub dead: u64,
 }
@@ -127,6 +131,9 @@ pub struct DeadObject {
 pub struct ForgetDead {
     /// Those that are gone: log index of the death, number. At most [`FIND_DEAD_MAX`](crate::limits::FIND_DEAD_MAX).
     pub objects: Vec<(LogIndex, SegmentNumber)>,
+    /// The same of manifest pages, whose slices' objects are deleted too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<(LogIndex, PageId)>,
 }
 
 /// They are forgotten.

@@ -54,6 +54,9 @@ pub struct ClusterSettings {
     /// `compact.interval.ms`: how long a partition is left alone after a key compaction, unless much was appended since.
     /// 1 s to 366 days, default 10 minutes.
     pub compact_interval: Duration,
+    /// `page.slices`: how many of a partition's oldest slices go into a manifest page, when there are twice as many. 2 to 4,096,
+    /// default 512.
+    pub page_slices: u64,
 }
 
 impl Default for ClusterSettings {
@@ -70,6 +73,7 @@ impl Default for ClusterSettings {
             delete_grace: limits::DELETE_GRACE,
             merge_slices: limits::MERGE_SLICES,
             compact_interval: limits::COMPACT_INTERVAL,
+            page_slices: limits::PAGE_SLICES,
         }
     }
 }
@@ -113,12 +117,13 @@ const COMMIT_DEADLINE: &str = "commit.deadline.ms";
 const ORPHAN_AGE: &str = "orphan.age.ms";
 const ORPHAN_SCAN_INTERVAL: &str = "orphan.scan.interval.ms";
 const DELETE_GRACE: &str = "delete.grace.ms";
+const PAGE_SLICES: &str = "page.slices";
 const MERGE_SLICES: &str = "merge.slices";
 const COMPACT_INTERVAL: &str = "compact.interval.ms";
 
 impl ClusterSettings {
     /// All names, in order.
-    pub const NAMES: [&str; 11] = [
+    pub const NAMES: [&str; 12] = [
         COMMIT_DEADLINE,
         COMPACT_INTERVAL,
         DELETE_GRACE,
@@ -128,6 +133,7 @@ impl ClusterSettings {
         MERGE_SLICES,
         ORPHAN_AGE,
         ORPHAN_SCAN_INTERVAL,
+        PAGE_SLICES,
         PRODUCERS_MAX,
         PRODUCER_WINDOW,
     ];
@@ -176,6 +182,10 @@ impl ClusterSettings {
                 DELETE_GRACE => settings.delete_grace = window(DELETE_GRACE, value, 366)?,
                 MERGE_SLICES => settings.merge_slices = number(MERGE_SLICES, value, 2, 1_000)?,
                 COMPACT_INTERVAL => settings.compact_interval = window(COMPACT_INTERVAL, value, 366)?,
+                PAGE_SLICES => {
+                    let max = limits::PAGE_SLICES_MAX as u64;
+                    settings.page_slices = number(PAGE_SLICES, value, 2, max)?;
+                }
                 _ => return Err(InvalidSetting::Unknown(name.chars().take(100).collect())),
             }
         }
@@ -197,6 +207,7 @@ impl ClusterSettings {
             (DELETE_GRACE, millis(self.delete_grace)),
             (MERGE_SLICES, self.merge_slices.to_string()),
             (COMPACT_INTERVAL, millis(self.compact_interval)),
+            (PAGE_SLICES, self.page_slices.to_string()),
         ];
         entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

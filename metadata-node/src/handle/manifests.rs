@@ -1,7 +1,7 @@
 //! What the state knows of all objects, for whoever compares it with the bucket.
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::metadata::{DeadPage, ListDead, ListManifests, ManifestPage};
+use carnax_core::metadata::{DeadList, ListDead, ListManifests, ManifestList};
 use carnax_core::problem::Problem;
 use carnax_metadata_state::answer;
 
@@ -12,7 +12,7 @@ const SLICES_AT_ONCE: u64 = 100_000;
 
 impl Handle {
     /// A large state is searched by another thread, since with slices every one of them is looked at.
-    pub(crate) async fn list_manifests(&self, request: ListManifests) -> Result<ManifestPage, Problem> {
+    pub(crate) async fn list_manifests(&self, request: ListManifests) -> Result<ManifestList, Problem> {
         let view = self.linearizable().await?;
         let large = request.slices && answer::status(&view.state).slices > SLICES_AT_ONCE;
         let search = move || answer::list_manifests(&view.state, &request);
@@ -21,7 +21,7 @@ impl Handle {
         self.counted(page.unwrap_or_else(|error| Err(stopped(error))))
     }
 
-    pub(crate) async fn list_dead(&self, request: ListDead) -> Result<DeadPage, Problem> {
+    pub(crate) async fn list_dead(&self, request: ListDead) -> Result<DeadList, Problem> {
         let view = self.linearizable().await?;
         self.counted(answer::list_dead(&view.state, &request))
     }

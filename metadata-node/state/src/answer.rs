@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId};
+use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{
     DescribeTopic, FetchFrom, FetchPlan, ListTopics, PartitionNotice, PlanFetch, PlannedSlice,
@@ -20,6 +20,7 @@ mod group;
 mod job;
 mod manifest;
 mod merge;
+mod page;
 mod producer;
 mod wakeup;
 
@@ -33,6 +34,7 @@ pub use job::{
 };
 pub use manifest::{list_dead, list_manifests};
 pub use merge::{due_retention, plan_merge};
+pub use page::plan_page;
 pub use producer::{describe_fencing_token, describe_producer, describe_settings};
 pub use wakeup::{Announcement, announcement, list_wakeups, wakeups};
 
@@ -57,9 +59,12 @@ pub fn plan_fetch(state: &State, request: &PlanFetch) -> Result<FetchPlan, Probl
         return Err(Problem::new(ErrorCode::InvalidValue, detail));
     }
     let start = start_of(partition, request.from)?;
+    let on = TopicPartition { topic: topic_id, partition: request.partition };
+    let page = partition.pages.reaching(start).map(|page| page.planned(on));
     let mut slices = Vec::new();
     let mut bytes = 0_u64;
-    partition.slices.visit_from(start, &mut |slice| {
+    let from_memory = if page.is_some() { Offset::MAX } else { start };
+    partition.slices.visit_from(from_memory, &mut |slice| {
         let Some(planned) = planned(state, slice) else { return ControlFlow::Continue(()) };
         bytes = bytes.saturating_add(planned.bytes.length);
         slices.push(planned);
@@ -75,6 +80,7 @@ pub fn plan_fetch(state: &State, request: &PlanFetch) -> Result<FetchPlan, Probl
         high_watermark: partition.high_watermark,
         start,
         slices,
+        page,
         applied: state.applied,
     })
 }
@@ -158,11 +164,13 @@ pub struct Status {
     pub topics: u64,
     /// Partitions.
     pub partitions: u64,
-    /// Slices.
+    /// Slices in memory.
     pub slices: u64,
+    /// Manifest pages.
+    pub pages: u64,
     /// Segments with live slices.
     pub segments: u64,
-    /// Segments without, not collected yet.
+    /// Segments without, and dead manifest pages, not collected yet.
     pub dead_segments: u64,
     /// Open sessions, and those that no tick has dropped yet.
     pub sessions: u64,
@@ -194,8 +202,9 @@ pub fn status(state: &State) -> Status {
         topics: state.topics.by_id.len() as u64,
         partitions: state.topics.partition_count,
         slices: state.topics.slice_count,
+        pages: state.topics.page_count,
         segments: state.segments.live_count(),
-        dead_segments: state.segments.dead().len() as u64,
+        dead_segments: state.segments.dead().len() as u64 + state.dead_pages.len() as u64,
         sessions: state.sessions.len() as u64,
         producers: state.producers.len() as u64,
         idempotency_keys: state.keys.len() as u64,
@@ -236,8 +245,9 @@ fn start_of(partition: &Partition, from: FetchFrom) -> Result<Offset, Problem> {
         FetchFrom::Earliest => Ok(log_start),
         FetchFrom::Latest => Ok(high_watermark),
         FetchFrom::Timestamp(timestamp) => {
-            let found = partition.slices.first_reaching(timestamp);
-            Ok(found.map_or(high_watermark, |slice| slice.base.max(log_start)))
+            let page = partition.pages.first_reaching(timestamp).map(|page| page.base);
+            let found = page.or_else(|| Some(partition.slices.first_reaching(timestamp)?.base));
+            Ok(found.map_or(high_watermark, |base| base.max(log_start)))
         }
         FetchFrom::Last(records) => Ok(Offset(high_watermark.0.saturating_sub(records)).max(log_start)),
     }

@@ -4,6 +4,7 @@
 //! nothing but the state and the entry.
 
 mod commit;
+mod page;
 mod replace;
 mod unit;
 
@@ -26,6 +27,7 @@ use crate::group::Groups;
 use crate::idempotency::IdempotencyKeys;
 use crate::job::Jobs;
 use crate::node::Cluster;
+use crate::page::DeadPages;
 use crate::producer::Producers;
 use crate::segment::{Moment, Segments};
 use crate::session::Sessions;
@@ -49,6 +51,7 @@ pub struct State {
     pub(crate) wakeups: Wakeups,
     pub(crate) jobs: Jobs,
     pub(crate) compactions: Compactions,
+    pub(crate) dead_pages: DeadPages,
 }
 
 impl Default for State {
@@ -67,6 +70,7 @@ impl Default for State {
             wakeups: Wakeups::default(),
             jobs: Jobs::default(),
             compactions: Compactions::default(),
+            dead_pages: DeadPages::default(),
         }
     }
 }
@@ -164,14 +168,11 @@ impl State {
                 self.jobs.take(&self.settings.typed, at, request, incarnation).map(Reply::JobTaken)
             }
             Command::ReportJob(report) => self.jobs.report(at, report).map(Reply::JobReported),
-            Command::ReplaceSlices(request) => {
-                let replaced = self.replace_slices(at, request)?;
-                self.jobs.somebody_writes(at);
-                Ok(Reply::SlicesReplaced(replaced))
-            }
-            Command::Retain { partitions } => Ok(Reply::Retained { moved: self.retain(at, partitions)? }),
-            Command::ForgetDead(request) => self.forget_dead(request).map(Reply::DeadForgotten),
-            Command::FinishCompaction(request) => self.finish_compaction(at, request),
+            Command::ReplaceSlices(_)
+            | Command::ReplaceByPage(_)
+            | Command::Retain { .. }
+            | Command::ForgetDead(_)
+            | Command::FinishCompaction(_) => self.maintain(at, command),
         }
     }
 
@@ -210,7 +211,12 @@ impl State {
 
     fn delete_topic(&mut self, at: Moment, request: &DeleteTopic) -> Result<DeletedTopic, Problem> {
         let (topic_id, topic) = self.topics.remove(&request.topic)?;
-        for partition in &topic.partitions {
+        for (index, partition) in (0..).zip(&topic.partitions) {
+            let on = TopicPartition { topic: topic_id, partition: PartitionIndex(index) };
+            for page in partition.pages.all() {
+                self.dead_pages.bury(page, on, at, true);
+                self.topics.page_count = self.topics.page_count.saturating_sub(1);
+            }
             partition.slices.visit(&mut |slice| self.segments.drop_slice(slice.segment, at));
             let slices = partition.slices.summary().slices;
             self.topics.slice_count = self.topics.slice_count.saturating_sub(slices);
@@ -237,6 +243,25 @@ impl State {
             }
             Command::DeleteGroup(request) => groups.delete(&request.group).map(Reply::GroupDeleted),
             _ => Err(Problem::new(ErrorCode::Internal, "not a change of a group")),
+        }
+    }
+
+    fn maintain(&mut self, at: Moment, command: &Command) -> Outcome {
+        match command {
+            Command::ReplaceSlices(request) => {
+                let replaced = self.replace_slices(at, request)?;
+                self.jobs.somebody_writes(at);
+                Ok(Reply::SlicesReplaced(replaced))
+            }
+            Command::ReplaceByPage(request) => {
+                let replaced = self.replace_by_page(at, request)?;
+                self.jobs.somebody_writes(at);
+                Ok(Reply::PageReplaced(replaced))
+            }
+            Command::Retain { partitions } => Ok(Reply::Retained { moved: self.retain(at, partitions)? }),
+            Command::ForgetDead(request) => self.forget_dead(request).map(Reply::DeadForgotten),
+            Command::FinishCompaction(request) => self.finish_compaction(at, request),
+            _ => Err(Problem::new(ErrorCode::Internal, "not a change by maintenance")),
         }
     }
 
@@ -317,11 +342,15 @@ impl State {
 
     /// Moves the log start of a partition that exists up, and drops what lies below it; says where it is now.
     fn move_log_start(&mut self, at: Moment, on: TopicPartition, before: Offset) -> Offset {
-        let mut dropped = Vec::new();
+        let (mut dropped, mut pages) = (Vec::new(), 0);
         let partition = self.topics.get_mut(on.topic).and_then(|topic| topic.partition_mut(on.partition));
         let partition = partition.expect("the caller has found the partition");
-        partition.trim(before, &mut |slice| dropped.push(slice.segment));
+        partition.trim(before, &mut |slice| dropped.push(slice.segment), &mut |page| {
+            pages += 1;
+            self.dead_pages.bury(page, on, at, true);
+        });
         let log_start = partition.log_start;
+        self.topics.page_count = self.topics.page_count.saturating_sub(pages);
         self.drop_slices(at, &dropped);
         log_start
     }

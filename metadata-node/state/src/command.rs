@@ -7,9 +7,10 @@ use carnax_core::metadata::{
     AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CompactionFinished, CreateTopic, DeadForgotten,
     DeleteGroup, DeleteTopic, DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, FinishCompaction,
     ForgetDead, Heartbeat, JobReported, JobTaken, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment,
-    OffsetsCommitted, OpenSession, PartitionFence, ProducerDescription, PutWakeup, RaiseProducerEpoch,
-    ReplaceSlices, ReportJob, SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription,
-    SlicesReplaced, TakeJob, TopicDescription, TrimPartition, TrimmedPartition, WakeupDescription,
+    OffsetsCommitted, OpenSession, PageReplaced, PartitionFence, ProducerDescription, PutWakeup,
+    RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob, SegmentsCommitted, SessionOpened,
+    SetFencingToken, SettingsDescription, SlicesReplaced, TakeJob, TopicDescription, TrimPartition,
+    TrimmedPartition, WakeupDescription,
 };
 use carnax_core::name::{GroupName, MemberId, WakeupName};
 use carnax_core::offset::Offset;
@@ -118,6 +119,8 @@ pub enum Command {
     ReportJob(ReportJob),
     /// Puts rewritten slices into the places of others. Level 5, as everything below.
     ReplaceSlices(ReplaceSlices),
+    /// Puts a manifest page into the place of slices.
+    ReplaceByPage(ReplaceByPage),
     /// Moves log starts up to where retention says. Proposed by the leader for partitions that seem due; whether they are is
     /// decided when it is applied.
     Retain {
@@ -206,6 +209,8 @@ pub enum Reply {
     JobReported(JobReported),
     /// To [`Command::ReplaceSlices`].
     SlicesReplaced(SlicesReplaced),
+    /// To [`Command::ReplaceByPage`].
+    PageReplaced(PageReplaced),
     /// To [`Command::Retain`].
     Retained {
         /// Partitions whose log start moved.

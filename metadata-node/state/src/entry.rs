@@ -33,7 +33,7 @@ impl FeatureLevel {
     /// | 2 | producers, idempotency keys, conditions, fencing tokens, groups, settings |
     /// | 3 | wake-ups |
     /// | 4 | maintenance jobs, settings of commit deadline and orphans |
-    /// | 5 | merge, retention, collection of dead objects |
+    /// | 5 | merge, retention, paging, collection of dead objects |
     pub const CURRENT: Self = Self(5);
     /// The level that brought producers, idempotency keys, conditions and group offsets of append units.
     pub(crate) const GUARANTEES: Self = Self(2);

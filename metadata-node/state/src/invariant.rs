@@ -79,17 +79,20 @@ fn bounds_are_in_order(partition: &Partition) -> bool {
 }
 
 /// An append puts its slice at the high watermark and moves that to the slice's end; a trim drops whole slices from the front,
-/// and only those that end at or below the log start. So each slice begins where the last one ended, the last one ends at
+/// and only those that end at or below the log start. A page takes the place of the first ones. So each slice begins where the last one ended, the last one ends at
 /// the high watermark, and the first one reaches beyond the log start.
 fn slices_are_dense_between_the_bounds(partition: &Partition) -> bool {
+    let pages = partition.pages.all().iter().map(|page| (page.base, page.end));
     let slices = slices_of(partition);
-    let (Some(first), Some(last)) = (slices.first(), slices.last()) else {
+    let ranges: Vec<(Offset, Offset)> =
+        pages.chain(slices.iter().map(|slice| (slice.base, slice.end()))).collect();
+    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
         return partition.log_start == partition.high_watermark;
     };
-    first.base <= partition.log_start
-        && partition.log_start < first.end()
-        && last.end() == partition.high_watermark
-        && slices.windows(2).all(|pair| pair[0].end() == pair[1].base)
+    first.0 <= partition.log_start
+        && partition.log_start < first.1
+        && last.1 == partition.high_watermark
+        && ranges.windows(2).all(|pair| pair[0].1 == pair[1].0)
 }
 
 /// Each change of a leaf renews the summaries on the path to it.
@@ -143,13 +146,15 @@ fn names_and_ids_match(state: &State) -> bool {
 /// Every change of the counted things changes the counter, and stops at the limit.
 fn counters_are_what_they_count(state: &State) -> bool {
     let topics = &state.topics;
-    let (mut partition_count, mut slice_count) = (0_u64, 0_u64);
+    let (mut partition_count, mut slice_count, mut page_count) = (0_u64, 0_u64, 0_u64);
     for (_, partition) in partitions(state) {
         partition_count += 1;
         slice_count += slices_of(partition).len() as u64;
+        page_count += partition.pages.all().len() as u64;
     }
     partition_count == topics.partition_count
         && slice_count == topics.slice_count
+        && page_count == topics.page_count
         && partition_count <= limits::PARTITIONS_MAX as u64
         && topics.by_id.len() <= limits::TOPICS_MAX
         && state.segments.iter().count() as u64 == state.segments.live_count()

@@ -162,6 +162,7 @@ impl Jobs {
             JobKind::CollectDead => JobTask::CollectDead,
             JobKind::Merge => JobTask::Merge,
             JobKind::CompactKeys => JobTask::CompactKeys,
+            JobKind::PageOut => JobTask::PageOut,
         };
         let known = self.lease(kind).filter(|lease| *lease.worker == *request.worker);
         let id = known.map_or(at.index, |lease| lease.id);

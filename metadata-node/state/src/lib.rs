@@ -31,6 +31,7 @@ pub mod invariant;
 mod job;
 mod merge;
 mod node;
+mod page;
 mod partition;
 mod producer;
 mod remembered;

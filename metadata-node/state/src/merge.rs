@@ -29,16 +29,19 @@ pub(crate) struct Policy {
     pub(crate) bytes_max: u64,
     /// Their largest timestamps are at most so far apart.
     pub(crate) span_max: Option<Duration>,
+    /// Of what retention keeps, in bytes.
+    kept_bytes_max: Option<u64>,
 }
 
 impl Policy {
     pub(crate) fn of(config: &TopicConfig, merge_slices: u64) -> Self {
         let slices_min = usize::try_from(merge_slices).unwrap_or(usize::MAX);
         let kept = config.retention_bytes.filter(|_| config.cleanup_delete);
-        let bytes_max = kept.map_or(u64::MAX, |bytes| bytes / u64::from(RETENTION_SHARE));
+        let kept_bytes_max = kept.map(|bytes| bytes / u64::from(RETENTION_SHARE));
+        let bytes_max = kept_bytes_max.unwrap_or(u64::MAX);
         let span = config.retention.filter(|_| config.cleanup_delete);
         let span_max = span.map(|retention| retention / RETENTION_SHARE);
-        Self { slices_min, bytes_max: bytes_max.min(limits::MERGED_BYTES_TARGET), span_max }
+        Self { slices_min, bytes_max: bytes_max.min(limits::MERGED_BYTES_TARGET), span_max, kept_bytes_max }
     }
 
     /// The first run that is worth merging, as long as it may be.
@@ -52,6 +55,23 @@ impl Policy {
     /// How much larger than its largest source a merged slice is at least.
     fn growth(&self) -> u64 {
         (self.slices_min as u64 / 2).max(2)
+    }
+
+    /// How many of the slices, from the first on, may share a fate: together they are a small part of what retention keeps.
+    pub(crate) fn share_of_retention(&self, slices: &[Slice]) -> usize {
+        let Some(first) = slices.first() else { return 0 };
+        let (mut bytes, mut earliest, mut latest) = (0_u64, first.max_timestamp, first.max_timestamp);
+        for (count, slice) in slices.iter().enumerate() {
+            bytes += u64::from(slice.length);
+            earliest = earliest.min(slice.max_timestamp);
+            latest = latest.max(slice.max_timestamp);
+            let fits = self.kept_bytes_max.is_none_or(|max| bytes <= max)
+                && self.span_max.is_none_or(|max| latest.since(earliest) <= max);
+            if !fits {
+                return count;
+            }
+        }
+        slices.len()
     }
 
     /// How many of the slices, from the first on, are worth merging.
@@ -94,7 +114,7 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     fn policy(slices_min: usize) -> Policy {
-        Policy { slices_min, bytes_max: limits::MERGED_BYTES_TARGET, span_max: None }
+        Policy { slices_min, bytes_max: limits::MERGED_BYTES_TARGET, span_max: None, kept_bytes_max: None }
     }
 
     fn slices(lengths: &[u64]) -> Vec<Slice> {

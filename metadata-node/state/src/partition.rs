@@ -8,15 +8,18 @@ use carnax_core::time::Timestamp;
 
 pub(crate) use slices::{Slice, Slices};
 
+use crate::page::{Page, Pages};
 use crate::segment::SegmentNumber;
 
 /// Offsets below `log_start` are gone, those from `high_watermark` on are not given out yet; what lies between is in the
-/// slices, of which the first may begin below the log start.
+/// pages and slices, of which the first may begin below the log start.
 #[derive(Debug, Clone)]
 pub(crate) struct Partition {
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Offset,
     pub(crate) fencing_token: Option<FencingToken>,
+    /// Old slices, which lie before the others.
+    pub(crate) pages: Pages,
     pub(crate) slices: Slices,
 }
 
@@ -36,6 +39,7 @@ impl Default for Partition {
             log_start: Offset::ZERO,
             high_watermark: Offset::ZERO,
             fencing_token: None,
+            pages: Pages::default(),
             slices: Slices::default(),
         }
     }
@@ -58,12 +62,24 @@ impl Partition {
         true
     }
 
-    /// Moves the log start up to `before` (a lower one changes nothing) and drops the slices that lie wholly below it.
+    /// Moves the log start up to `before` (a lower one changes nothing) and drops the slices and pages that lie wholly below it.
     ///
     /// The caller has checked that `before` is not above the high watermark.
-    pub(crate) fn trim(&mut self, before: Offset, dropped: &mut dyn FnMut(&Slice)) {
+    pub(crate) fn trim(
+        &mut self,
+        before: Offset,
+        dropped: &mut dyn FnMut(&Slice),
+        dropped_pages: &mut dyn FnMut(&Page),
+    ) {
         self.log_start = self.log_start.max(before);
         self.slices.drop_below(self.log_start, dropped);
+        self.pages.drop_below(self.log_start, dropped_pages);
+    }
+
+    /// Bytes of all slices, those in pages included.
+    pub(crate) fn bytes(&self) -> u64 {
+        let paged = self.pages.all().iter().map(|page| page.bytes).fold(0, u64::saturating_add);
+        paged.saturating_add(self.slices.summary().bytes)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Which records of a partition may go: `retention.ms` and `retention.bytes`, in whole slices, as Kafka drops whole segments.
+//! Which records of a partition may go: `retention.ms` and `retention.bytes`, in whole pages and slices, as Kafka drops whole
+//! segments.
 
 use std::ops::ControlFlow;
 
@@ -22,20 +23,25 @@ pub(crate) fn log_start(
     if !config.cleanup_delete || (config.retention.is_none() && config.retention_bytes.is_none()) {
         return None;
     }
-    let mut left = partition.slices.summary().bytes;
     let mut start = partition.log_start;
-    partition.slices.visit_from(start, &mut |slice| {
-        let mut latest = slice.max_timestamp;
-        if latest < Timestamp::EPOCH {
-            latest = segments.get(slice.segment).map_or(now, |segment| segment.append_time);
-        }
+    let mut left = config.retention_bytes.map_or(0, |_| partition.bytes());
+    let mut may_go = |latest: Timestamp, bytes: u64| {
         let old = config.retention.is_some_and(|retention| now.since(latest) > retention);
-        let length = u64::from(slice.length);
-        let beyond = config.retention_bytes.is_some_and(|bytes| left - length >= bytes);
-        if !old && !beyond {
+        let beyond = config.retention_bytes.is_some_and(|kept| left.saturating_sub(bytes) >= kept);
+        left = left.saturating_sub(bytes);
+        old || beyond
+    };
+    for page in partition.pages.all() {
+        if !may_go(page.max_timestamp, page.bytes) {
+            return (start > partition.log_start).then_some(start);
+        }
+        start = start.max(page.end);
+    }
+    partition.slices.visit_from(start, &mut |slice| {
+        let append_time = segments.get(slice.segment).map_or(now, |segment| segment.append_time);
+        if !may_go(slice.latest(append_time), u64::from(slice.length)) {
             return ControlFlow::Break(());
         }
-        left -= length;
         start = slice.end();
         ControlFlow::Continue(())
     });

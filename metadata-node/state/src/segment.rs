@@ -210,6 +210,12 @@ impl Segments {
         known
     }
 
+    /// Takes a live segment off the list, which is written down elsewhere from now on.
+    pub(crate) fn unlist(&mut self, number: SegmentNumber) {
+        self.take(number);
+        self.rewritten.remove(&number);
+    }
+
     /// Counts one slice less.
     pub(crate) fn drop_slice(&mut self, number: SegmentNumber, at: Moment) {
         let Some(chunk) = self.chunks.get_mut(&(number.0 / 64)) else { return };
@@ -222,13 +228,24 @@ impl Segments {
         if segment.live > 0 {
             return;
         }
-        let segment = chunk.segments.remove(place);
+        if let Some(segment) = self.take(number) {
+            self.bury(number, &segment, at);
+        }
+    }
+
+    /// Takes a segment out of the table of the live ones.
+    fn take(&mut self, number: SegmentNumber) -> Option<Segment> {
+        let chunk = Arc::make_mut(self.chunks.get_mut(&(number.0 / 64))?);
+        if !chunk.has(number) {
+            return None;
+        }
+        let segment = chunk.segments.remove(chunk.place(number));
         chunk.present &= !bit(number);
         if chunk.segments.is_empty() {
             self.chunks.remove(&(number.0 / 64));
         }
         self.live = self.live.saturating_sub(1);
-        self.bury(number, &segment, at);
+        Some(segment)
     }
 
     fn place(&mut self, number: SegmentNumber, segment: Segment, at: Moment) {

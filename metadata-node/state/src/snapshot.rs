@@ -16,13 +16,14 @@
 //!
 //! Frames come in this order: `head`, `nodes`, `settings`, `sessions`, `producers`, `keys`, `segments`, `dead`, `rewritten`, `recent`,
 //! `former`,
-//! then for each topic `topic` and its `partitions` (a partition's later slices in `slices`) and fencing `tokens`,
+//! then for each topic `topic` and its `partitions` (a partition's later slices in `slices`), fencing `tokens` and manifest `pages`,
 //! `groups`, then for each group `group`, a `member` for each of its members and its `offsets`,
-//! `wakeups`, `jobs`, `seats`, `compactions`, `closed_before`, and `end`, which holds the number of frames before it and a CRC32C over the contents of all
-//! of them, so that a lost or exchanged frame is seen too. A table without rows has no frame. So a state that uses nothing of a later feature level
-//! gives the bytes that builds of the earlier level write and read; those builds refuse the frames that they do not know:
-//! `settings`, `producers`, `keys`, `tokens` and those of groups came with level 2, `wakeups` with level 3,
-//! `jobs` and `closed_before` with level 4, `rewritten`, `seats` and `compactions` with level 5.
+//! `wakeups`, `jobs`, `seats`, `compactions`, `dead_pages`, `closed_before`, and `end`, which holds the number of frames before it and a
+//! CRC32C over the contents of all of them, so that a lost or exchanged frame is seen too. A table without rows has no frame. So a
+//! state that uses nothing of a later feature level gives the bytes that builds of the earlier level write and read; those builds
+//! refuse the frames that they do not know: `settings`, `producers`, `keys`, `tokens` and those of groups came with level 2,
+//! `wakeups` with level 3, `jobs` and `closed_before` with level 4, `rewritten`, `pages`, `seats`, `compactions` and `dead_pages` with
+//! level 5.
 //!
 //! The same state gives the same bytes: everything is written in the order of its key, former topics in that of their deletion,
 //! idempotency keys in that of their acceptance. Neither side ever holds more than
@@ -32,6 +33,7 @@ mod compact;
 mod frame;
 mod group;
 mod job;
+mod page;
 mod read;
 mod remembered;
 mod wakeup;

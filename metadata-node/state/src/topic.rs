@@ -37,8 +37,10 @@ pub(crate) struct Topics {
     pub(crate) former_order: Vector<TopicId>,
     /// Over all topics.
     pub(crate) partition_count: u64,
-    /// Over all partitions.
+    /// Over all partitions, without those in pages.
     pub(crate) slice_count: u64,
+    /// Manifest pages over all partitions.
+    pub(crate) page_count: u64,
 }
 
 impl Topics {
@@ -261,11 +263,12 @@ impl Topic {
     pub(crate) fn offsets(&self) -> Vec<PartitionOffsets> {
         let describe = |partition: &Arc<Partition>| {
             let summary = partition.slices.summary();
+            let paged = partition.pages.all().iter().map(|page| u64::from(page.slices));
             PartitionOffsets {
                 log_start: partition.log_start,
                 high_watermark: partition.high_watermark,
-                bytes: summary.bytes,
-                slices: summary.slices,
+                bytes: partition.bytes(),
+                slices: paged.fold(summary.slices, u64::saturating_add),
             }
         };
         self.partitions.iter().map(describe).collect()

@@ -7,7 +7,7 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{PartitionIndex, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{
-    DeadObject, DeadPage, ListDead, ListManifests, Manifest, ManifestPage, ManifestSlice,
+    DeadObject, DeadList, ListDead, ListManifests, Manifest, ManifestList, ManifestSlice,
 };
 use carnax_core::problem::Problem;
 
@@ -19,7 +19,7 @@ use crate::segment::SegmentNumber;
 ///
 /// # Errors
 /// `unavailable` before the bootstrap; `invalid_value` for a page of no rows or too many.
-pub fn list_manifests(state: &State, request: &ListManifests) -> Result<ManifestPage, Problem> {
+pub fn list_manifests(state: &State, request: &ListManifests) -> Result<ManifestList, Problem> {
     let incarnation = state.cluster()?.incarnation;
     let rows_max = u64::from(page_rows(request.rows)?);
     let (mut manifests, mut rows, mut next) = (BTreeMap::new(), 0_u64, None);
@@ -48,14 +48,14 @@ pub fn list_manifests(state: &State, request: &ListManifests) -> Result<Manifest
         });
     }
     let (log_time, end) = (state.log_time, state.segments.next_number());
-    Ok(ManifestPage { log_time, incarnation, manifests: manifests.into_values().collect(), next, end })
+    Ok(ManifestList { log_time, incarnation, manifests: manifests.into_values().collect(), next, end })
 }
 
 /// A page of the objects that are dead and not forgotten.
 ///
 /// # Errors
 /// `invalid_value` for a limit that is none.
-pub fn list_dead(state: &State, request: &ListDead) -> Result<DeadPage, Problem> {
+pub fn list_dead(state: &State, request: &ListDead) -> Result<DeadList, Problem> {
     let limit = usize::try_from(page_rows(request.limit)?).unwrap_or(usize::MAX);
     let from = request.after.map_or(Bound::Unbounded, Bound::Excluded);
     let mut dead = state.segments.dead().range((from, Bound::Unbounded));
@@ -65,7 +65,7 @@ pub fn list_dead(state: &State, request: &ListDead) -> Result<DeadPage, Problem>
         key: state.segments.key(*number, dead.incarnation, dead.id),
         size: u64::from(dead.size),
     });
-    Ok(DeadPage { objects: page.collect(), more: dead.next().is_some() })
+    Ok(DeadList { objects: page.collect(), more: dead.next().is_some() })
 }
 
 /// The slices that refer to segments in a range of numbers, in order of partition and offset.

@@ -31,10 +31,7 @@ pub fn plan_merge(state: &State, request: &PlanMerge, now: Timestamp) -> Result<
     let cluster = state.cluster()?;
     let mut parts: Vec<MergePart> = Vec::new();
     let (mut bytes, mut slices) = (0_u64, 0);
-    let first = request.after;
-    let behind = mergeable_from(state, first.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-    let before = first.map(|first| mergeable_from(state, Bound::Unbounded, Bound::Included(first)));
-    for run in behind.chain(before.into_iter().flatten()) {
+    for run in mergeable_from(state, request.after) {
         let more: u64 = run.slices.iter().map(|slice| u64::from(slice.length)).sum();
         let full = bytes + more > limits::MERGED_BYTES_TARGET
             || slices + run.slices.len() > limits::MERGE_SLICES_MAX;
@@ -62,16 +59,12 @@ pub fn due_retention(state: &State, now: Timestamp, limit: usize) -> Vec<TopicPa
 
 /// The runs of all partitions, one a partition, in order.
 pub(super) fn mergeable(state: &State) -> impl Iterator<Item = Run> {
-    mergeable_from(state, Bound::Unbounded, Bound::Unbounded)
+    mergeable_from(state, None)
 }
 
-fn mergeable_from(
-    state: &State,
-    from: Bound<TopicPartition>,
-    to: Bound<TopicPartition>,
-) -> impl Iterator<Item = Run> {
+fn mergeable_from(state: &State, after: Option<TopicPartition>) -> impl Iterator<Item = Run> {
     let merge_slices = state.settings.typed.merge_slices;
-    configured(state, (from, to)).filter_map(move |(on, topic, config, partition)| {
+    by_turns(state, after).filter_map(move |(on, topic, config, partition)| {
         let slices = worth_merging(partition, Policy::of(config, merge_slices))?;
         Some(Run { on, stamp: topic.stamps_append_time(), slices })
     })
@@ -89,6 +82,16 @@ fn worth_merging(partition: &Partition, policy: Policy) -> Option<Vec<Slice>> {
     });
     let run = policy.find_run(&window)?;
     Some(window[run].to_vec())
+}
+
+/// All partitions, those behind one of them first, so that each has its turn.
+pub(super) fn by_turns(
+    state: &State,
+    after: Option<TopicPartition>,
+) -> impl Iterator<Item = (TopicPartition, &Topic, &TopicConfig, &Partition)> {
+    let behind = configured(state, (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+    let before = after.map(|after| configured(state, (Bound::Unbounded, Bound::Included(after))));
+    behind.chain(before.into_iter().flatten())
 }
 
 /// All partitions in a range with the configuration of their topic, in order.

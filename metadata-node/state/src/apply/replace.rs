@@ -3,7 +3,7 @@
 //! Offsets and records stay what they are: a replacement spans exactly the offsets of its sources, and is refused where those are
 //! not what the worker planned with.
 
-use carnax_core::id::{LogIndex, SegmentNumber, TopicPartition};
+use carnax_core::id::{LogIndex, PageId, SegmentNumber, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{
     CompactionFinished, DeadForgotten, FinishCompaction, ForgetDead, ReplaceSlices, ReplacedPart,
@@ -83,12 +83,15 @@ impl State {
     }
 
     pub(super) fn forget_dead(&mut self, request: &ForgetDead) -> Result<DeadForgotten, Problem> {
-        let ForgetDead { objects } = request;
-        at_most("dead objects", objects.len(), limits::FIND_DEAD_MAX)?;
+        let ForgetDead { objects, pages } = request;
+        at_most("dead objects", objects.len().saturating_add(pages.len()), limits::FIND_DEAD_MAX)?;
         let forget =
             |(died_at, number): &&(LogIndex, SegmentNumber)| self.segments.forget_dead(*died_at, *number);
         let forgotten = objects.iter().filter(forget).count() as u64;
-        Ok(DeadForgotten { forgotten, dead: self.segments.dead().len() as u64 })
+        let forget = |(died_at, page): &&(LogIndex, PageId)| self.dead_pages.forget(*died_at, *page);
+        let forgotten = forgotten + pages.iter().filter(forget).count() as u64;
+        let dead = self.segments.dead().len() + self.dead_pages.len();
+        Ok(DeadForgotten { forgotten, dead: dead as u64 })
     }
 
     pub(super) fn finish_compaction(&mut self, at: Moment, request: &FinishCompaction) -> Outcome {

@@ -185,6 +185,11 @@ impl Slice {
         Offset(self.base.0.saturating_add(u64::from(self.records)))
     }
 
+    /// How new its newest record is; records without a timestamp are as new as their append.
+    pub(crate) fn latest(&self, append_time: Timestamp) -> Timestamp {
+        if self.max_timestamp < Timestamp::EPOCH { append_time } else { self.max_timestamp }
+    }
+
     /// Whether a merge may take it.
     pub(crate) fn is_small(&self) -> bool {
         u64::from(self.length) < limits::MERGED_BYTES_ENOUGH

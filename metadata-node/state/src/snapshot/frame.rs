@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use carnax_core::id::{
-    ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SegmentId, SessionId, TopicId, TopicPartition,
+    ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, PageId, SegmentId, SessionId, TopicId,
+    TopicPartition,
 };
 use carnax_core::metadata::{JobKind, SegmentsCommitted};
 use carnax_core::name::{FencingToken, WakeupName};
@@ -43,6 +44,8 @@ pub(super) enum Frame {
     Topic(TopicHead),
     Partitions(Vec<PartitionRow>),
     Slices(Vec<SliceRow>),
+    /// Partition, page.
+    Pages(Vec<(u32, PageRow)>),
     Tokens(Vec<(u32, FencingToken)>),
     Groups(GroupsHead),
     Group(GroupHead),
@@ -52,6 +55,7 @@ pub(super) enum Frame {
     Jobs(JobsRow),
     Seats(Vec<SeatRow>),
     Compactions(Vec<CompactionRow>),
+    DeadPages(Vec<DeadPageRow>),
     /// Segments whose ids are older are never committed.
     ClosedBefore(Timestamp),
     End(End),
@@ -123,6 +127,13 @@ pub(super) struct JobsRow {
     pub(super) lease: Option<(LogIndex, String, Timestamp)>,
     pub(super) last_success: Option<Timestamp>,
 }
+
+/// Id, incarnation, first offset, one past the last, bytes of its slices, their number, bytes of its object, largest timestamp, smallest
+/// and largest id of its segments.
+pub(super) type PageRow = (PageId, Incarnation, u64, u64, u64, u32, u32, i64, SegmentId, SegmentId);
+
+/// Log index of the death, whose, log time of the death, whether it owns its slices, page.
+pub(super) type DeadPageRow = (LogIndex, TopicPartition, Timestamp, bool, PageRow);
 
 /// Kind, lease (id, worker, expiry), last success.
 pub(super) type SeatRow = (JobKind, Option<(LogIndex, String, Timestamp)>, Option<Timestamp>);

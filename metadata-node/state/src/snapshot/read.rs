@@ -10,11 +10,12 @@ use carnax_core::offset::Offset;
 
 use super::compact;
 use super::frame::{
-    FRAME_BYTES_MAX, Frame, Head, MAGIC, PartitionRow, SegmentRow, SessionRow, SliceRow, TopicHead, VERSION,
-    slice_from_row,
+    DeadRow, FRAME_BYTES_MAX, Frame, Head, MAGIC, PartitionRow, SegmentRow, SessionRow, SliceRow, TopicHead,
+    VERSION, slice_from_row,
 };
 use super::group;
 use super::job;
+use super::page;
 use super::remembered::{add_keys, add_producers};
 use super::wakeup;
 use crate::State;
@@ -209,10 +210,7 @@ impl Building {
             Frame::Keys(rows) => add_keys(&mut self.state, rows),
             Frame::Segments(segments) => segments.into_iter().try_for_each(|row| self.add_segment(row)),
             Frame::Dead(segments) => {
-                for (died_at, number, id, incarnation, size, died) in segments {
-                    let dead = DeadSegment { id, incarnation, size, died };
-                    self.state.segments.restore_dead(died_at, SegmentNumber(number), dead);
-                }
+                segments.into_iter().for_each(|row| self.add_dead(row));
                 Ok(())
             }
             Frame::Recent(ids) => {
@@ -262,6 +260,12 @@ impl Building {
                 add_slices(Arc::make_mut(partition), rows)
             }
             Frame::Tokens(rows) => self.add_tokens(rows),
+            Frame::Pages(rows) => {
+                let (_, topic, _) = self.topic.as_mut().ok_or("pages before a topic")?;
+                self.state.topics.page_count += rows.len() as u64;
+                page::read(topic, rows)
+            }
+            Frame::DeadPages(rows) => page::read_dead(&mut self.state, rows),
         }
     }
 
@@ -289,6 +293,12 @@ impl Building {
         let segment = Segment { id, incarnation, append_time, size, live };
         let added = self.state.segments.restore_live(SegmentNumber(number), segment);
         require(added, "segments out of order, or one without slices")
+    }
+
+    fn add_dead(&mut self, row: DeadRow) {
+        let (died_at, number, id, incarnation, size, died) = row;
+        let dead = DeadSegment { id, incarnation, size, died };
+        self.state.segments.restore_dead(died_at, SegmentNumber(number), dead);
     }
 
     fn begin_topic(&mut self, head: TopicHead) -> Checked {

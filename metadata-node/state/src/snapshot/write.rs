@@ -14,6 +14,7 @@ use super::frame::{
 };
 use super::group;
 use super::job;
+use super::page;
 use super::remembered::write_remembered;
 use super::wakeup;
 use crate::State;
@@ -59,6 +60,7 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
     wakeup::write(&state.wakeups, &mut frames)?;
     job::write(&state.jobs, &mut frames)?;
     compact::write(&state.compactions, &mut frames)?;
+    page::write_dead(state, &mut frames)?;
     if segments.closed_before() > Timestamp::MIN {
         frames.put(&Frame::ClosedBefore(segments.closed_before()))?;
     }
@@ -114,7 +116,8 @@ fn write_topic(id: TopicId, topic: &Topic, frames: &mut Frames<'_, impl Write>) 
     rows.flush(frames)?;
     let tokens = (0..).zip(&topic.partitions);
     let tokens = tokens.filter_map(|(index, partition)| Some((index, partition.fencing_token.clone()?)));
-    frames.put_rows(tokens, Frame::Tokens)
+    frames.put_rows(tokens, Frame::Tokens)?;
+    page::write(topic, frames)
 }
 
 /// Rows that fill the next frame.

@@ -180,7 +180,8 @@ fn what_was_an_orphan_under_a_shorter_deadline_is_not_committed_under_a_longer_o
 }
 
 fn orphans(state: &State, candidates: &[SegmentId]) -> Vec<SegmentId> {
-    let request = FindOrphans { incarnation: INCARNATION, candidates: candidates.to_vec() };
+    let candidates = candidates.to_vec();
+    let request = FindOrphans { incarnation: INCARNATION, candidates, on: None, pages: Vec::new() };
     answer::find_orphans(state, &request).unwrap().orphans
 }
 

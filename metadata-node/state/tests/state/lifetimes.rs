@@ -6,19 +6,20 @@
 
 use std::collections::BTreeMap;
 
-use carnax_core::id::{LogIndex, PartitionIndex, SessionId, TopicId, TopicPartition};
+use carnax_core::id::{LogIndex, PageId, PartitionIndex, SessionId, TopicId, TopicPartition};
+use carnax_core::manifest_page::ManifestPage;
 use carnax_core::metadata::{
-    FetchFrom, FetchPlan, FindDead, ForgetDead, MergePlan, PlanMerge, PlannedSlice, ReplaceSlices,
-    ReplacedPart, SegmentOutcome, UnitOutcome,
+    AlterTopic, FetchFrom, FetchPlan, FindDead, ForgetDead, MergePlan, PagePlan, PageReplaced, PlanMerge,
+    PlanPage, PlannedSlice, ReplaceByPage, ReplaceSlices, ReplacedPart, SegmentOutcome, UnitOutcome,
 };
-use carnax_core::object_key::SegmentKey;
+use carnax_core::object_key::{PageKey, SegmentKey};
 use carnax_core::offset::{ByteRange, Offset};
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::{Command, Reply, answer};
 use proptest::prelude::*;
 
 use crate::support::{
-    Cluster, INCARNATION, bytes_of, create, plan, read_back, segment, slice, topic_id, trim,
+    Cluster, INCARNATION, bytes_of, create, named, plan, read_back, segment, slice, topic_id, trim,
 };
 use crate::writer::set;
 
@@ -35,10 +36,17 @@ const EVERYTHING: LogIndex = LogIndex(u64::MAX);
 enum Step {
     /// Records for some partitions, in one segment.
     Append(Vec<(u32, u32)>),
+    /// Segments of one partition, which are merged at once, several times; then a page is planned.
+    Age(u32),
     /// One more merge is planned.
     PlanMerge,
-    /// The oldest plan is carried out, however much has happened since.
-    Merge,
+    /// The oldest plan is carried out, or its first part alone, however much has happened since.
+    Merge {
+        all: bool,
+    },
+    /// The same of paging.
+    PlanPage,
+    Page,
     Retain,
     Trim {
         partition: u32,
@@ -59,8 +67,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let appends = proptest::collection::vec((0..PARTITIONS, 1..20_u32), 1..4);
     let step = prop_oneof![
         8 => appends.prop_map(Step::Append),
+        2 => (0..PARTITIONS).prop_map(Step::Age),
         3 => Just(Step::PlanMerge),
-        3 => Just(Step::Merge),
+        3 => any::<bool>().prop_map(|all| Step::Merge { all }),
+        2 => Just(Step::PlanPage),
+        2 => Just(Step::Page),
         2 => Just(Step::Retain),
         1 => (0..PARTITIONS, 0..=100_u64).prop_map(|(partition, percent)| Step::Trim { partition, percent }),
         2 => (0..PARTITIONS, 0..=100_u64).prop_map(|(partition, percent)| Step::PlanFetch { partition, percent }),
@@ -91,15 +102,20 @@ struct World {
     /// Where a trim has moved the log start.
     trimmed: Vec<u64>,
     records: u64,
+    /// Manifest pages in the bucket.
+    pages: BTreeMap<PageKey, ManifestPage>,
     merges: Vec<(MergePlan, i64)>,
+    paging: Vec<PagePlan>,
     fetches: Vec<(u32, FetchPlan, i64)>,
     merged: usize,
+    paged: usize,
 }
 
 impl World {
     fn new() -> Self {
         let mut cluster = Cluster::new();
-        let settings = [("merge.slices", Some("4")), ("delete.grace.ms", Some("60000"))];
+        let settings =
+            [("merge.slices", Some("12")), ("page.slices", Some("2")), ("delete.grace.ms", Some("60000"))];
         cluster.one(set(&settings)).unwrap();
         let config = [("retention.ms", "400000")];
         cluster.one(create("t", topic_id(7), PARTITIONS, &config)).unwrap();
@@ -114,15 +130,29 @@ impl World {
             model: vec![Vec::new(); partitions],
             trimmed: vec![0; partitions],
             records: 0,
+            pages: BTreeMap::new(),
             merges: Vec::new(),
+            paging: Vec::new(),
             fetches: Vec::new(),
             merged: 0,
+            paged: 0,
         }
     }
 
     fn step(&mut self, step: &Step) {
         match step {
             Step::Append(parts) => self.append(parts),
+            Step::Age(partition) => {
+                let waiting = std::mem::take(&mut self.merges);
+                for _ in 0..4 {
+                    (0..12).for_each(|_| self.append(&[(*partition, 1)]));
+                    self.step(&Step::PlanMerge);
+                    self.merge(true);
+                    self.merges.clear();
+                }
+                self.merges = waiting;
+                self.step(&Step::PlanPage);
+            }
             Step::PlanMerge => {
                 let now = Timestamp::from_millis(self.cluster.now);
                 let plan = answer::plan_merge(&self.cluster.state, &PlanMerge { after: None }, now).unwrap();
@@ -130,7 +160,15 @@ impl World {
                     self.merges.push((plan, self.cluster.now));
                 }
             }
-            Step::Merge => self.merge(),
+            Step::Merge { all } => self.merge(*all),
+            Step::PlanPage => {
+                let now = Timestamp::from_millis(self.cluster.now);
+                let plan = answer::plan_page(&self.cluster.state, &PlanPage { after: None }, now).unwrap();
+                if plan.part.is_some() {
+                    self.paging.push(plan);
+                }
+            }
+            Step::Page => self.page(),
             Step::Retain => self.retain(),
             Step::Trim { partition, percent } => {
                 let before = self.offset(*partition, *percent);
@@ -183,11 +221,14 @@ impl World {
         self.bucket.get(&slice.segment)?.get(from..from + count)
     }
 
-    fn merge(&mut self) {
+    fn merge(&mut self, all: bool) {
         if self.merges.is_empty() {
             return;
         }
-        let (plan, planned) = self.merges.remove(0);
+        let (mut plan, planned) = self.merges.remove(0);
+        if !all {
+            plan.parts.truncate(1);
+        }
         let on = plan.parts.iter().map(|part| part.on);
         self.merged += 1;
         let id = self.cluster.segment((1 << 60) + self.merged as u128);
@@ -223,6 +264,42 @@ impl World {
         }
     }
 
+    fn page(&mut self) {
+        if self.paging.is_empty() {
+            return;
+        }
+        let part = self.paging.remove(0).part.unwrap();
+        self.merged += 1;
+        let page =
+            PageId::from_parts(Timestamp::from_millis(self.cluster.now), (1 << 61) + self.merged as u128);
+        let key = PageKey { incarnation: INCARNATION, on: part.on, page };
+        let slices = part.slices.iter().map(|source| source.slice).collect();
+        let written = ManifestPage::new(part.on, slices).unwrap();
+        let size = written.encode().len() as u64;
+        self.pages.insert(key, ManifestPage::decode(&written.encode()).unwrap());
+        let request = ReplaceByPage {
+            incarnation: INCARNATION,
+            page,
+            size,
+            on: part.on,
+            base_offset: part.slices.first().unwrap().slice.base_offset,
+            end_offset: part.slices.last().unwrap().slice.end_offset,
+            sources: part.slices.iter().map(|source| source.segment).collect(),
+        };
+        match self.cluster.one(Command::ReplaceByPage(request)) {
+            Ok(Reply::PageReplaced(PageReplaced { replaced })) => self.paged += usize::from(replaced),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The slices of a plan, those of its page included; none if the page is gone.
+    fn slices_of(&self, plan: &FetchPlan) -> Option<Vec<PlannedSlice>> {
+        let Some(page) = &plan.page else { return Some(plan.slices.clone()) };
+        assert_eq!(plan.slices, []);
+        let slices = self.pages.get(&page.key)?.slices().iter();
+        Some(slices.filter(|slice| slice.end_offset > plan.start).copied().collect())
+    }
+
     fn retain(&mut self) {
         let now = Timestamp::from_millis(self.cluster.now);
         let before: Vec<u64> = (0..PARTITIONS).map(|partition| self.log_start(partition)).collect();
@@ -252,7 +329,11 @@ impl World {
         }
         let (partition, plan, planned) = self.fetches.remove(0);
         let in_time = self.cluster.now - planned < GRACE;
-        for slice in &plan.slices {
+        let Some(slices) = self.slices_of(&plan) else {
+            assert!(!in_time, "a page was deleted that a reader needed");
+            return;
+        };
+        for slice in &slices {
             let Some(records) = self.read(slice) else {
                 assert!(!in_time, "an object was deleted that a reader needed");
                 continue;
@@ -268,50 +349,89 @@ impl World {
         let dead =
             answer::find_dead(&self.cluster.state, &FindDead { limit: 1_000 }, now, EVERYTHING).unwrap();
         let objects = dead.objects.iter().map(|object| (object.died_at, object.number)).collect();
+        let pages = dead.pages.iter().map(|page| (page.died_at, page.key.page)).collect();
         for object in &dead.objects {
             assert!(self.bucket.remove(&object.key).is_some(), "{object:?}");
         }
-        self.cluster.one(Command::ForgetDead(ForgetDead { objects })).unwrap();
+        for dead in &dead.pages {
+            let page = self.pages.remove(&dead.key).expect("a page dies once");
+            for slice in page.slices().iter().filter(|_| dead.owns_slices) {
+                assert!(self.bucket.remove(&slice.segment).is_some(), "{slice:?}");
+            }
+        }
+        self.cluster.one(Command::ForgetDead(ForgetDead { objects, pages })).unwrap();
     }
 
     /// Everything from the log start on is there and is what was appended.
     fn check(&self) {
         for partition in 0..PARTITIONS {
-            let plan = self.cluster.plan("t", partition, FetchFrom::Earliest).unwrap();
             let model = &self.model[partition as usize];
-            assert_eq!(plan.high_watermark.0, model.len() as u64);
-            assert!(plan.log_start.0 >= self.trimmed[partition as usize]);
-            let mut next = plan.log_start;
-            for slice in &plan.slices {
+            let mut next = Offset(self.log_start(partition));
+            assert!(next.0 >= self.trimmed[partition as usize]);
+            for slice in self.live_slices(partition) {
                 assert!(slice.base_offset <= next && next < slice.end_offset);
-                let records = self.read(slice).expect("what is live is there");
-                let offsets = usize::try_from(slice.base_offset.0).unwrap()
-                    ..usize::try_from(slice.end_offset.0).unwrap();
+                let records = self.read(&slice).expect("what is live is there");
+                let offsets = slice.base_offset.0..slice.end_offset.0;
+                let offsets = usize::try_from(offsets.start).unwrap()..usize::try_from(offsets.end).unwrap();
                 assert_eq!(records, &model[offsets]);
                 next = slice.end_offset;
             }
-            assert_eq!(next, plan.high_watermark);
+            assert_eq!(next.0, model.len() as u64);
         }
+    }
+
+    /// From the log start on, plan after plan.
+    fn live_slices(&self, partition: u32) -> Vec<PlannedSlice> {
+        let mut slices: Vec<PlannedSlice> = Vec::new();
+        let mut from = FetchFrom::Earliest;
+        loop {
+            let plan = self.cluster.plan("t", partition, from).unwrap();
+            slices.extend(self.slices_of(&plan).expect("a live page is there"));
+            let end = slices.last().map_or(plan.high_watermark, |slice| slice.end_offset);
+            if end == plan.high_watermark {
+                return slices;
+            }
+            from = FetchFrom::Offset(end);
+        }
+    }
+
+    /// Pages that the state refers to.
+    fn live_pages(&self) -> Vec<PageKey> {
+        let mut pages = Vec::new();
+        for partition in 0..PARTITIONS {
+            for slice in self.live_slices(partition) {
+                let from = FetchFrom::Offset(slice.base_offset.max(Offset(self.log_start(partition))));
+                pages.extend(self.cluster.plan("t", partition, from).unwrap().page.map(|page| page.key));
+            }
+        }
+        pages.dedup();
+        pages.sort_unstable();
+        pages
     }
 
     /// Quiet: what is dead is gone, and nothing else.
     fn settle(&mut self) {
         self.merges.clear();
+        self.paging.clear();
         self.cluster.now += 2 * GRACE;
         self.collect();
         let mut live: Vec<SegmentKey> = Vec::new();
         for partition in 0..PARTITIONS {
-            let plan = self.cluster.plan("t", partition, FetchFrom::Earliest).unwrap();
-            live.extend(plan.slices.iter().map(|slice| slice.segment));
+            live.extend(self.live_slices(partition).iter().map(|slice| slice.segment));
+        }
+        // Those before the log start, too, that share a live page.
+        for page in self.live_pages() {
+            live.extend(self.pages[&page].slices().iter().map(|slice| slice.segment));
         }
         live.sort_unstable();
         live.dedup();
         assert_eq!(self.bucket.keys().copied().collect::<Vec<_>>(), live);
+        assert_eq!(self.pages.keys().copied().collect::<Vec<_>>(), self.live_pages());
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn records_are_what_they_were_until_their_time_is_over(steps in steps()) {
@@ -327,6 +447,7 @@ proptest! {
 #[test]
 fn a_replacement_is_refused_where_its_sources_are_not_what_they_were() {
     let mut world = World::new();
+    world.cluster.one(set(&[("merge.slices", Some("5"))])).unwrap();
     for _ in 0..5 {
         world.step(&Step::Append(vec![(0, 3), (1, 2)]));
     }
@@ -336,22 +457,22 @@ fn a_replacement_is_refused_where_its_sources_are_not_what_they_were() {
     world.step(&Step::Trim { partition: 1, percent: 50 });
     let slices =
         |world: &World, partition| world.cluster.plan("t", partition, FetchFrom::Earliest).unwrap().slices;
-    world.step(&Step::Merge);
+    world.step(&Step::Merge { all: true });
     assert_eq!((slices(&world, 0).len(), slices(&world, 1).len()), (1, 3), "the second part lost the race");
     assert!(slices(&world, 0)[0].rewritten && slices(&world, 0)[0].segment.merged.is_none());
-    world.step(&Step::Merge);
+    world.step(&Step::Merge { all: true });
     assert_eq!((slices(&world, 0).len(), slices(&world, 1).len()), (1, 3), "the second plan comes too late");
     world.check();
     world.settle();
 
-    for _ in 0..4 {
+    for _ in 0..5 {
         world.step(&Step::Append(vec![(2, 3)]));
     }
     world.step(&Step::PlanMerge);
     let (plan, _) = world.merges[0].clone();
     let on = TopicPartition { topic: world.topic, partition: PartitionIndex(2) };
     assert_eq!(plan.parts.iter().map(|part| part.on).collect::<Vec<_>>(), [on]);
-    world.step(&Step::Merge);
+    world.step(&Step::Merge { all: true });
     assert_eq!(slices(&world, 2)[0].segment.merged, Some(on));
     world.check();
 }
@@ -374,4 +495,56 @@ fn dead_objects_wait_for_the_grace_period_and_for_the_archive() {
     world.collect();
     assert!(world.bucket.is_empty());
     assert_eq!(find(&world, died_at), 0);
+}
+
+#[test]
+fn old_slices_leave_the_state_and_are_found_in_their_page() {
+    let mut world = World::new();
+    // Four merged slices of one partition, too far apart in time to be merged once more while there is retention.
+    for _ in 0..4 {
+        for _ in 0..12 {
+            world.step(&Step::Append(vec![(0, 2)]));
+        }
+        world.step(&Step::PlanMerge);
+        world.step(&Step::Merge { all: true });
+        world.cluster.now += RETENTION / 7;
+    }
+    let slices = |world: &World| answer::status(&world.cluster.state).slices;
+    assert_eq!(slices(&world), 4);
+    world.step(&Step::PlanPage);
+    assert_eq!(world.paging.len(), 0, "a page would keep its first slice for too long");
+    world.cluster.one(keep_for_ever()).unwrap();
+    // The first two only: what is newer may still be merged.
+    world.step(&Step::PlanPage);
+    world.step(&Step::PlanPage);
+    world.step(&Step::Page);
+    world.check();
+    assert_eq!((world.paged, slices(&world)), (1, 2));
+    world.step(&Step::Page);
+    assert_eq!((world.paged, slices(&world), world.pages.len()), (1, 2, 2), "the second page comes too late");
+    world.check();
+    world.step(&Step::Restart);
+    world.check();
+
+    let at = |world: &World, from| world.cluster.plan("t", 0, from).unwrap();
+    let page = at(&world, FetchFrom::Earliest).page.unwrap();
+    assert_eq!(at(&world, FetchFrom::Offset(Offset(47))).page, Some(page));
+    assert_eq!(at(&world, FetchFrom::Offset(Offset(48))).page, None);
+    let first = world.model[0][0].timestamp;
+    assert_eq!(at(&world, FetchFrom::Timestamp(Timestamp::from_millis(first))).page, Some(page));
+    let last = world.model[0][95].timestamp;
+    assert_eq!(at(&world, FetchFrom::Timestamp(Timestamp::from_millis(last))).page, None);
+
+    world.step(&Step::Trim { partition: 0, percent: 49 });
+    world.settle();
+    assert_eq!(world.pages.len(), 1, "one of its records is live still");
+    world.step(&Step::Trim { partition: 0, percent: 50 });
+    world.settle();
+    assert_eq!((world.pages.len(), world.bucket.len()), (0, 2));
+    world.check();
+}
+
+fn keep_for_ever() -> Command {
+    let config = [("retention.ms".to_owned(), Some("-1".to_owned()))].into();
+    Command::AlterTopic(AlterTopic { topic: named("t"), partitions: None, config })
 }
