@@ -12,6 +12,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod follow;
+pub(crate) mod pages;
 mod plan;
 mod read;
 pub(crate) mod resolve;
@@ -40,6 +41,7 @@ use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
 
 use cache::ReadCache;
+use pages::PageCache;
 use plan::OldPlans;
 use read::{Footers, ReadFailure};
 
@@ -55,6 +57,7 @@ pub(crate) struct Fetch {
     pub(crate) topics: Arc<Topics>,
     pub(crate) feed: Arc<CommitFeed>,
     pub(crate) cache: Arc<ReadCache>,
+    pub(crate) pages: PageCache,
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: CancellationToken,

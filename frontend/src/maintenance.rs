@@ -15,6 +15,7 @@ mod orphans;
 mod pace;
 mod rewrite;
 mod sources;
+mod page_out;
 mod stay;
 mod worker;
 
@@ -54,6 +55,8 @@ pub struct Work {
     pub merged: u64,
     /// Rounds of key compaction that were finished.
     pub compacted: u64,
+    /// Manifest pages that were written.
+    pub paged: u64,
     /// Objects that were looked at.
     pub seen: u64,
     /// Orphans and dead objects that were deleted.
@@ -140,6 +143,7 @@ impl Maintenance {
                 pass.run(folders_done, enough).await
             }
             JobTask::CollectDead => dead::collect(self, job, enough, work).await,
+            JobTask::PageOut => page_out::page_out(self, job, enough, work).await,
             JobTask::Merge => merge::merge(self, job, enough, work).await,
             JobTask::CompactKeys => compact::compact(self, job, enough, work).await,
         }

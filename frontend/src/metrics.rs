@@ -56,6 +56,7 @@ pub(crate) struct MaintenanceMetrics {
     pub(crate) compacted_bytes: IntCounter,
     pub(crate) compacted_records: IntCounter,
     pub(crate) compactions_lost: IntCounter,
+    pub(crate) pages: IntCounter,
     pub(crate) failures: IntCounter,
 }
 
@@ -194,6 +195,7 @@ impl MaintenanceMetrics {
                 "carnax_frontend_compactions_lost_total",
                 "Rounds of key compaction that came too late: slices were no longer what they were",
             ),
+            pages: counter("carnax_frontend_pages_total", "Manifest pages written"),
             failures: counter(
                 "carnax_frontend_maintenance_failures_total",
                 "Maintenance jobs laid down since something failed",

@@ -21,6 +21,7 @@ use crate::append::{Accept, AppendContext, run_line, submissions};
 use crate::config::{Role, Settings};
 use crate::fetch::Fetch;
 use crate::fetch::cache::ReadCache;
+use crate::fetch::pages::PageCache;
 use crate::http::body::DOCUMENT_MEMORY_BYTES;
 use crate::http::server::Server;
 use crate::http::{Api, router};
@@ -179,8 +180,7 @@ impl Frontend {
         let cache = Arc::new(cache);
         let topics = Topics::new(Arc::clone(&client), Arc::clone(&clock), settings.calls.topic_cache);
         let topics = Arc::new(topics);
-        let uploads = TaskTracker::new();
-        let appends = TaskTracker::new();
+        let (uploads, appends) = (TaskTracker::new(), TaskTracker::new());
         let context = Arc::new(AppendContext {
             settings: settings.append.clone(),
             try_timeout: settings.calls.try_timeout,
@@ -188,7 +188,7 @@ impl Frontend {
             name: name.to_owned(),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
-            object_store,
+            object_store: Arc::clone(&object_store),
             client: Arc::clone(&client),
             cache: Arc::clone(&cache),
             metrics: Arc::clone(&metrics),
@@ -198,7 +198,8 @@ impl Frontend {
         });
         let feed = Arc::new(CommitFeed::default());
         let shared = (Arc::clone(&client), Arc::clone(&topics), Arc::clone(&metrics));
-        let fetch = Arc::new(fetch(settings, shared, Arc::clone(&feed), cache, draining.clone()));
+        let fetch =
+            Arc::new(fetch(settings, shared, Arc::clone(&feed), (cache, &object_store), draining.clone()));
         let (sender, receiver) = submissions();
         let accept =
             Accept { context: Arc::clone(&context), topics: Arc::clone(&topics), submissions: sender };
@@ -363,7 +364,7 @@ fn fetch(
     settings: &Settings,
     (client, topics, metrics): (Arc<MetadataClient>, Arc<Topics>, Arc<Metrics>),
     feed: Arc<CommitFeed>,
-    cache: Arc<ReadCache>,
+    (cache, object_store): (Arc<ReadCache>, &Arc<dyn ObjectStore>),
     draining: CancellationToken,
 ) -> Fetch {
     Fetch {
@@ -373,6 +374,7 @@ fn fetch(
         topics,
         feed,
         cache,
+        pages: PageCache::new(Arc::clone(object_store), settings.fetch.read_deadline),
         memory: memory(settings.fetch.fetch_memory_bytes),
         metrics,
         draining,

@@ -269,7 +269,8 @@ impl Verification<'_> {
     ) -> Result<(), VerifyError> {
         for some in std::mem::take(unknown).chunks(FIND_ORPHANS_MAX) {
             let candidates = some.iter().map(|(id, _)| *id).collect();
-            let question = FindOrphans { incarnation: self.report.incarnation, candidates };
+            let incarnation = self.report.incarnation;
+            let question = FindOrphans { incarnation, candidates, on: None, pages: Vec::new() };
             let orphans = self.client.query(question).await?.orphans;
             for (id, object) in some {
                 if orphans.binary_search(id).is_ok() {

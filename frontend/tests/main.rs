@@ -19,6 +19,7 @@ mod frontend {
     mod ingest;
     mod maintenance;
     mod merging;
+    mod paging;
     mod polling;
     mod round_trips;
     mod streams;

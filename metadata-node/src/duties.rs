@@ -159,6 +159,7 @@ impl Duties {
         metrics.state.topics.set(metrics::signed(counts.topics));
         metrics.state.partitions.set(metrics::signed(counts.partitions));
         metrics.state.slices.set(metrics::signed(counts.slices));
+        metrics.state.pages.set(metrics::signed(counts.pages));
         metrics.state.segments.set(metrics::signed(counts.segments));
         metrics.jobs.dead_segments.set(metrics::signed(counts.dead_segments));
         metrics.state.sessions.set(metrics::signed(counts.sessions));

@@ -7,9 +7,9 @@ use carnax_core::metadata::{
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
     FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics,
-    ListWakeups, OpenSession, PlanCompaction, PlanFetch, PlanMerge, PutWakeup, RaiseProducerEpoch,
-    RemoveNode, ReplaceSlices, ReportJob, SetFencingToken, TakeJob, TransferLeadership, TrimPartition,
-    WatchCommits,
+    ListWakeups, OpenSession, PlanCompaction, PlanFetch, PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch,
+    RemoveNode, ReplaceByPage, ReplaceSlices, ReportJob, SetFencingToken, TakeJob, TransferLeadership,
+    TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
@@ -100,6 +100,8 @@ fn jobs(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, ReplaceSlices, replace_slices);
     let router = unary!(router, handle, PlanCompaction, plan_compaction);
     let router = unary!(router, handle, FinishCompaction, finish_compaction);
+    let router = unary!(router, handle, PlanPage, plan_page);
+    let router = unary!(router, handle, ReplaceByPage, replace_by_page);
     let router = unary!(router, handle, FindDead, find_dead);
     let router = unary!(router, handle, ForgetDead, forget_dead);
     unary!(router, handle, DescribeMaintenance, describe_maintenance)

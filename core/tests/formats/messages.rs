@@ -197,6 +197,7 @@ fn fetch_plans_and_notices_are_understood_as_ever() {
             high_watermark: Offset(44),
             start: Offset(42),
             slices: vec![merged, slice],
+            page: None,
             applied: LogIndex(99),
         },
     );

@@ -10,6 +10,7 @@ use carnax_core::problem::Problem;
 use tokio::time::Instant;
 
 use super::cache::ReaderKind;
+use super::pages::is_gone;
 use super::{Fetch, FetchRequest};
 use crate::deliberate_bugs::DeliberateBug;
 use crate::metadata_client::topics::Topic;
@@ -74,7 +75,7 @@ impl Fetch {
             max_bytes: request.max_bytes,
             max_slices: u32::try_from(limits::PLAN_SLICES_MAX).expect("the limit fits 32 bits"),
         };
-        let plan = self.client.query(question).await?;
+        let plan = self.planned(question).await?;
         if plan.topic_id != topic.id {
             *topic = self.topics.refresh(&request.topic).await?;
         }
@@ -83,6 +84,22 @@ impl Fetch {
             plans.insert(on, plan.clone());
         }
         Ok(plan)
+    }
+
+    /// Asks, and reads the manifest page that the plan begins in, if it does.
+    async fn planned(&self, question: PlanFetch) -> Result<FetchPlan, Problem> {
+        let mut planned_again = false;
+        loop {
+            let mut plan = self.client.query(question.clone()).await?;
+            match self.pages.fill(&mut plan, question.from, question.max_bytes).await {
+                Ok(()) => return Ok(plan),
+                Err(failure) if is_gone(&failure) && !planned_again => {
+                    tracing::debug!(page = ?plan.page, "a page of a plan is gone; planning again");
+                    planned_again = true;
+                }
+                Err(failure) => return Err(failure.into_problem()),
+            }
+        }
     }
 
     fn register(

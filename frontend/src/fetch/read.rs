@@ -10,7 +10,7 @@ use bytes::Bytes;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::TopicPartition;
 use carnax_core::metadata::{FetchPlan, PlannedSlice};
-use carnax_core::object_key::SegmentKey;
+use carnax_core::object_key::{PageKey, SegmentKey};
 use carnax_core::offset::{ByteRange, Offset};
 use carnax_core::problem::Problem;
 use carnax_core::record::{Batch, BatchError};
@@ -20,6 +20,7 @@ use carnax_object_store::ObjectStoreError;
 use futures::StreamExt;
 
 use super::cache::{BLOCK_BYTES, ReadError, ReaderKind};
+use super::pages::damaged_page;
 use super::{Fetch, FetchRequest, FetchedBatch};
 
 /// Slices that one fetch reads at the same time.
@@ -53,6 +54,8 @@ pub(super) enum ReadFailure {
     Store(ReadError),
     /// Stored batches fail their checks.
     Damaged { on: TopicPartition, from: Offset, to: Offset, reason: String },
+    /// A manifest page fails its checks.
+    DamagedPage { page: PageKey, reason: String },
 }
 
 impl ReadFailure {
@@ -66,6 +69,7 @@ impl ReadFailure {
                 Problem::new(ErrorCode::ObjectStoreUnavailable, format!("records could not be read: {error}"))
                     .with(|facts| facts.retry_after_seconds = Some(1))
             }
+            Self::DamagedPage { page, reason } => damaged_page(&page, &reason),
             Self::Damaged { on, from, to, reason } => {
                 let detail = format!(
                     "the batch with offsets {from} to {} is damaged: {reason}",

@@ -1,7 +1,9 @@
 //! Deletes objects that nothing refers to any more, when the metadata core says that no reader can need them.
 
 use carnax_core::limits::FIND_DEAD_MAX;
-use carnax_core::metadata::{AfterReport, DeadObject, FindDead, ForgetDead, JobLease};
+use carnax_core::manifest_page::ManifestPage;
+use carnax_core::metadata::{AfterReport, DeadObject, DeadPage, FindDead, ForgetDead, JobLease};
+use carnax_object_store::{GetRange, ObjectStoreError};
 
 use super::stay::Stay;
 use super::{Maintenance, MaintenanceError, Work, delete_many};
@@ -19,16 +21,37 @@ pub(super) async fn collect(
         if enough() {
             return Ok(maintenance.report(job, 0, AfterReport::LayDown).await?);
         }
-        let limit = u32::try_from(FIND_DEAD_MAX).expect("the limit fits 32 bits");
-        let found = maintenance.client.query(FindDead { limit }).await?;
-        if found.objects.is_empty() {
-            maintenance.report(job, 0, AfterReport::Finish).await?;
-            work.finished += 1;
-            return Ok(());
+        match delete_some(maintenance, &mut stay, work).await {
+            Ok(true) => {}
+            Ok(false) => {
+                maintenance.report(job, 0, AfterReport::Finish).await?;
+                work.finished += 1;
+                return Ok(());
+            }
+            Err(error) => {
+                // Another worker may go on; what failed is told by the one who sees it.
+                let _laid_down = maintenance.report(job, 0, AfterReport::LayDown).await;
+                return Err(error);
+            }
         }
-        delete(maintenance, &found.objects, work).await?;
+    }
+}
+
+/// Deletes the objects of one answer; says whether there were any.
+async fn delete_some(
+    maintenance: &Maintenance,
+    stay: &mut Stay<'_>,
+    work: &mut Work,
+) -> Result<bool, MaintenanceError> {
+    let limit = u32::try_from(FIND_DEAD_MAX).expect("the limit fits 32 bits");
+    let found = maintenance.client.query(FindDead { limit }).await?;
+    delete(maintenance, &found.objects, work).await?;
+    stay.stay(0).await?;
+    for page in &found.pages {
+        delete_page(maintenance, page, work).await?;
         stay.stay(0).await?;
     }
+    Ok(!found.objects.is_empty() || !found.pages.is_empty())
 }
 
 /// Deletes objects, and has those forgotten that are gone; the others are asked for again.
@@ -37,24 +60,72 @@ async fn delete(
     dead: &[DeadObject],
     work: &mut Work,
 ) -> Result<(), MaintenanceError> {
+    if dead.is_empty() {
+        return Ok(());
+    }
     let keys: Vec<String> = dead.iter().map(|object| object.key.to_string()).collect();
-    let (mut objects, mut failed) = (Vec::with_capacity(dead.len()), None);
-    for (object, result) in dead.iter().zip(delete_many(maintenance, &keys).await) {
+    let results = delete_many(maintenance, &keys).await;
+    let gone = dead.iter().zip(&results).filter(|(_, result)| result.is_ok());
+    let objects: Vec<_> = gone.map(|(object, _)| (object.died_at, object.number)).collect();
+    let counted = count(maintenance, dead.iter().map(|object| object.size), results, work);
+    if !objects.is_empty() {
+        forget(maintenance, ForgetDead { objects, pages: Vec::new() }).await?;
+    }
+    Ok(counted?)
+}
+
+/// Deletes the objects of a page's slices, then the page. One that is gone was deleted by somebody who died before saying so.
+async fn delete_page(
+    maintenance: &Maintenance,
+    dead: &DeadPage,
+    work: &mut Work,
+) -> Result<(), MaintenanceError> {
+    let name = dead.key.to_string();
+    let read = maintenance.object_store.get(&name, GetRange::WholeUpTo(dead.size));
+    match maintenance.pace.request(read).await {
+        Ok((bytes, _)) if dead.owns_slices => {
+            let page = ManifestPage::decode(&bytes);
+            let page = page.map_err(|error| MaintenanceError::Plan(format!("dead page {name}: {error}")))?;
+            for slices in page.slices().chunks(FIND_DEAD_MAX) {
+                let keys: Vec<String> = slices.iter().map(|slice| slice.segment.to_string()).collect();
+                let sizes = slices.iter().map(|slice| slice.segment_size);
+                count(maintenance, sizes, delete_many(maintenance, &keys).await, work)?;
+            }
+        }
+        Ok(_) | Err(ObjectStoreError::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    count(maintenance, [dead.size], delete_many(maintenance, &[name]).await, work)?;
+    forget(maintenance, ForgetDead { objects: Vec::new(), pages: vec![(dead.died_at, dead.key.page)] }).await
+}
+
+/// Counts what was deleted.
+///
+/// # Errors
+/// The last failure, if there is one.
+fn count(
+    maintenance: &Maintenance,
+    sizes: impl IntoIterator<Item = u64>,
+    results: Vec<Result<(), ObjectStoreError>>,
+    work: &mut Work,
+) -> Result<(), ObjectStoreError> {
+    let mut outcome = Ok(());
+    for (size, result) in sizes.into_iter().zip(results) {
         match result {
             Ok(()) => {
-                objects.push((object.died_at, object.number));
                 work.deleted += 1;
-                work.deleted_bytes += object.size;
+                work.deleted_bytes += size;
                 maintenance.metrics.maintenance.dead_deleted.inc();
-                maintenance.metrics.maintenance.dead_bytes_deleted.inc_by(object.size);
+                maintenance.metrics.maintenance.dead_bytes_deleted.inc_by(size);
             }
-            Err(error) => failed = Some(error),
+            Err(error) => outcome = Err(error),
         }
     }
-    if !objects.is_empty() {
-        let forgotten = maintenance.client.repeat(ForgetDead { objects }).await;
-        let forgotten = forgotten.map_err(CommandError::into_problem)?;
-        tracing::debug!(deleted = forgotten.forgotten, dead = forgotten.dead, "dead objects are deleted");
-    }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    outcome
+}
+
+async fn forget(maintenance: &Maintenance, request: ForgetDead) -> Result<(), MaintenanceError> {
+    let forgotten = maintenance.client.repeat(request).await.map_err(CommandError::into_problem)?;
+    tracing::debug!(deleted = forgotten.forgotten, dead = forgotten.dead, "dead objects are deleted");
+    Ok(())
 }

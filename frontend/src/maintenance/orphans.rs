@@ -1,9 +1,13 @@
-//! The search for orphans: a pass over the folders that frontends write into.
+//! The search for orphans: a pass over the folders that frontends and workers write into.
 
-use carnax_core::id::SegmentId;
+mod covering;
+
+use carnax_core::id::{SegmentId, TopicPartition};
 use carnax_core::limits::FIND_ORPHANS_MAX;
 use carnax_core::metadata::{AfterReport, FindOrphans, JobLease};
-use carnax_core::object_key::{SEGMENT_FOLDERS, SegmentKey, merged_folder, segment_folder};
+use carnax_core::object_key::{
+    PageKey, SEGMENT_FOLDERS, SegmentKey, merged_folder, page_folder, segment_folder,
+};
 use carnax_core::time::Timestamp;
 use carnax_object_store::{LIST_PAGE_KEYS_MAX, ListedObject};
 
@@ -72,8 +76,12 @@ impl<'a> Pass<'a> {
             return Ok(whole);
         }
         // These are not in the order of their ages.
-        let prefix = merged_folder(self.job.incarnation);
-        self.objects(&prefix, String::new(), folder, enough).await
+        for prefix in [merged_folder(self.job.incarnation), page_folder(self.job.incarnation)] {
+            if !self.objects(&prefix, String::new(), folder, enough).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Looks at objects in the order of their keys, behind one of them; says whether there was time for all.
@@ -104,40 +112,65 @@ impl<'a> Pass<'a> {
         Ok(true)
     }
 
-    /// Deletes the orphans of a page; says whether objects that are old enough may follow.
+    /// Deletes the orphans of a listing; says whether objects that are old enough may follow.
     async fn page(&mut self, objects: &[ListedObject]) -> Result<bool, MaintenanceError> {
-        let mut candidates: Vec<(SegmentId, &ListedObject)> = Vec::with_capacity(objects.len());
+        let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(objects.len());
         let mut old = true;
         for object in objects {
-            match object.key.parse::<SegmentKey>() {
-                Ok(key) if key.segment.time() < self.until => candidates.push((key.segment, object)),
-                Ok(key) if key.merged.is_some() => {}
-                Ok(_) => {
-                    old = false;
-                    break;
-                }
-                Err(_) => tracing::warn!(key = object.key, "an object that is not ours is left alone"),
+            let Some(candidate) = Candidate::of(object) else {
+                tracing::warn!(key = object.key, "an object that is not ours is left alone");
+                continue;
+            };
+            if candidate.time() < self.until {
+                candidates.push(candidate);
+            } else if candidate.is_in_order_of_age() {
+                old = false;
+                break;
             }
         }
         self.work.seen += candidates.len() as u64;
-        if candidates.is_empty() {
-            return Ok(old);
-        }
-        let ids = candidates.iter().map(|(id, _)| *id).collect();
-        let question = FindOrphans { incarnation: self.job.incarnation, candidates: ids };
-        let orphans = self.maintenance.client.query(question).await?.orphans;
-        candidates.retain(|(id, _)| orphans.binary_search(id).is_ok());
-        if !candidates.is_empty() {
-            self.delete(&candidates).await?;
+        for same in candidates.chunk_by(|a, b| a.on() == b.on()) {
+            let orphans = self.orphans_of(same).await?;
+            if !orphans.is_empty() {
+                self.delete(&orphans).await?;
+            }
         }
         Ok(old)
     }
 
-    async fn delete(&mut self, orphans: &[(SegmentId, &ListedObject)]) -> Result<(), MaintenanceError> {
-        let keys: Vec<String> = orphans.iter().map(|(_, object)| object.key.clone()).collect();
+    /// Those of the candidates, all of one partition or of all, that are orphans.
+    async fn orphans_of<'o>(
+        &self,
+        candidates: &[Candidate<'o>],
+    ) -> Result<Vec<&'o ListedObject>, MaintenanceError> {
+        let mut question = FindOrphans {
+            incarnation: self.job.incarnation,
+            candidates: Vec::new(),
+            on: candidates.first().and_then(Candidate::on),
+            pages: Vec::new(),
+        };
+        for candidate in candidates {
+            match &candidate.name {
+                Name::Segment(key) => question.candidates.push(key.segment),
+                Name::Page(key) => question.pages.push(*key),
+            }
+        }
+        let found = self.maintenance.client.query(question).await?;
+        let covered = covering::covered(self.maintenance, &found).await;
+        let is_orphan = |candidate: &&Candidate<'_>| match &candidate.name {
+            Name::Segment(key) => {
+                found.orphans.binary_search(&key.segment).is_ok() && !covered.holds(key.segment)
+            }
+            Name::Page(key) => found.orphan_pages.binary_search(&key.page).is_ok(),
+        };
+        Ok(candidates.iter().filter(is_orphan).map(|candidate| candidate.object).collect())
+    }
+
+    async fn delete(&mut self, orphans: &[&ListedObject]) -> Result<(), MaintenanceError> {
+        let keys: Vec<String> = orphans.iter().map(|object| object.key.clone()).collect();
         let results = delete_many(self.maintenance, &keys).await;
         let mut failed = None;
-        for ((_, object), result) in orphans.iter().zip(results) {
+        for (object, result) in orphans.iter().zip(results) {
             match result {
                 Ok(()) => {
                     self.work.deleted += 1;
@@ -150,5 +183,44 @@ impl<'a> Pass<'a> {
             }
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// An object that may be an orphan.
+struct Candidate<'o> {
+    name: Name,
+    object: &'o ListedObject,
+}
+
+enum Name {
+    Segment(SegmentKey),
+    Page(PageKey),
+}
+
+impl<'o> Candidate<'o> {
+    fn of(object: &'o ListedObject) -> Option<Self> {
+        let segment = object.key.parse().map(Name::Segment).ok();
+        let name = segment.or_else(|| Some(Name::Page(object.key.parse().ok()?)))?;
+        Some(Self { name, object })
+    }
+
+    fn time(&self) -> Timestamp {
+        match &self.name {
+            Name::Segment(key) => key.segment.time(),
+            Name::Page(key) => key.page.time(),
+        }
+    }
+
+    /// The partition of a merged object.
+    fn on(&self) -> Option<TopicPartition> {
+        match &self.name {
+            Name::Segment(key) => key.merged,
+            Name::Page(_) => None,
+        }
+    }
+
+    /// Whether what follows in the listing is younger.
+    fn is_in_order_of_age(&self) -> bool {
+        matches!(&self.name, Name::Segment(key) if key.merged.is_none())
     }
 }

@@ -14,7 +14,7 @@ use carnax_core::metadata::{
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
     FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListDead, ListGroups,
     ListManifests, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanCompaction, PlanFetch,
-    PlanMerge, PutWakeup, RaiseProducerEpoch, ReplaceSlices, ReportJob, SetFencingToken, SettingsDescription,
+    PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob, SetFencingToken, SettingsDescription,
     TakeJob, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
@@ -315,6 +315,9 @@ fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
     let router = command!(router, inner, FinishCompaction, CompactionFinished, |_, request| {
         Command::FinishCompaction(request)
     });
+    let router =
+        command!(router, inner, ReplaceByPage, PageReplaced, |_, request| Command::ReplaceByPage(request));
+    let router = timed!(router, inner, PlanPage, answer::plan_page);
     let router = timed!(router, inner, PlanMerge, answer::plan_merge);
     let router = timed!(router, inner, PlanCompaction, answer::plan_compaction);
     let router = timed!(router, inner, FindDead, |state, request, now| {

@@ -7,7 +7,8 @@ use carnax_core::id::LogIndex;
 use carnax_core::metadata::{
     CompactionFinished, CompactionPlan, DeadForgotten, DeadObjects, DescribeMaintenance, FindDead,
     FindOrphans, FinishCompaction, ForgetDead, JobReported, JobTaken, MaintenanceDescription, MergePlan,
-    Orphans, PlanCompaction, PlanMerge, ReplaceSlices, ReportJob, SlicesReplaced, TakeJob,
+    Orphans, PagePlan, PageReplaced, PlanCompaction, PlanMerge, PlanPage, ReplaceByPage, ReplaceSlices,
+    ReportJob, SlicesReplaced, TakeJob,
 };
 use carnax_core::problem::Problem;
 use carnax_metadata_raft::StateView;
@@ -53,6 +54,15 @@ impl Handle {
         request: FinishCompaction,
     ) -> Result<CompactionFinished, Problem> {
         reply!(self, Command::FinishCompaction(request), CompactionFinished)
+    }
+
+    pub(crate) async fn plan_page(&self, request: PlanPage) -> Result<PagePlan, Problem> {
+        let view = self.linearizable_at_leader().await?;
+        self.counted(answer::plan_page(&view.state, &request, self.log_time()))
+    }
+
+    pub(crate) async fn replace_by_page(&self, request: ReplaceByPage) -> Result<PageReplaced, Problem> {
+        reply!(self, Command::ReplaceByPage(request), PageReplaced)
     }
 
     /// Answered by the leader alone, which knows what is in the archive.

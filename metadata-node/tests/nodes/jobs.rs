@@ -40,7 +40,7 @@ async fn workers_are_told_of_a_job_whoever_leads_and_one_of_them_gets_it() {
     let left_behind = SegmentId::from_parts(committed.time(), 99);
     let young = SegmentId::from_parts(Timestamp::from_millis(committed.time().millis() + 3_600_000), 1);
     let candidates = vec![left_behind, committed, young];
-    let question = FindOrphans { incarnation: Incarnation(1), candidates };
+    let question = FindOrphans { incarnation: Incarnation(1), candidates, on: None, pages: vec![] };
     assert_eq!(cluster.call(question.clone()).await.unwrap().orphans, [], "it may still be committed");
     assert_eq!(cluster.call(take("a")).await.unwrap().job, None);
     let applied = cluster.wait("quiet", |_| true).await.applied;
@@ -61,8 +61,8 @@ async fn workers_are_told_of_a_job_whoever_leads_and_one_of_them_gets_it() {
     assert_eq!(again.job, JobKind::CollectOrphans, "the next leader announces it too");
     let job = taken(&cluster, "a").await;
     assert_eq!(cluster.call(take("b")).await.unwrap().job, None, "a has it");
-    assert_eq!(cluster.call(question).await.unwrap().orphans, [left_behind]);
-    let wrong = FindOrphans { incarnation: Incarnation(2), candidates: vec![] };
+    assert_eq!(cluster.call(question.clone()).await.unwrap().orphans, [left_behind]);
+    let wrong = FindOrphans { incarnation: Incarnation(2), ..question.clone() };
     let refused = cluster.channel((leader + 1) % 3).call(wrong, PATIENCE).await;
     let Err(CallError::Refused(problem)) = refused else { panic!("{refused:?}") };
     assert_eq!(problem.code, ErrorCode::StaleIncarnation);

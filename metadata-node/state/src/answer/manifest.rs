@@ -7,7 +7,7 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{PartitionIndex, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{
-    DeadObject, DeadList, ListDead, ListManifests, Manifest, ManifestList, ManifestSlice,
+    DeadList, DeadObject, ListDead, ListManifests, Manifest, ManifestList, ManifestSlice,
 };
 use carnax_core::problem::Problem;
 

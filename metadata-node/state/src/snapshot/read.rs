@@ -243,14 +243,12 @@ impl Building {
                 self.state.segments.close_before(time);
                 Ok(())
             }
-            Frame::Former(former) => {
-                for (id, name) in former {
-                    require(self.state.topics.former.len() < FORMER_MAX, "too many former topics")?;
-                    require(!self.state.topics.former.contains_key(&id), "a former topic twice")?;
-                    self.state.topics.remember(id, name);
-                }
+            Frame::Former(former) => former.into_iter().try_for_each(|(id, name)| {
+                require(self.state.topics.former.len() < FORMER_MAX, "too many former topics")?;
+                require(!self.state.topics.former.contains_key(&id), "a former topic twice")?;
+                self.state.topics.remember(id, name);
                 Ok(())
-            }
+            }),
             Frame::Topic(head) => self.begin_topic(head),
             Frame::Partitions(rows) => rows.into_iter().try_for_each(|row| self.add_partition(row)),
             Frame::Slices(rows) => {
