@@ -13,9 +13,9 @@ mod dead;
 mod merge;
 mod orphans;
 mod pace;
+mod page_out;
 mod rewrite;
 mod sources;
-mod page_out;
 mod stay;
 mod worker;
 

@@ -14,8 +14,8 @@ use carnax_core::metadata::{
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
     FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListDead, ListGroups,
     ListManifests, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanCompaction, PlanFetch,
-    PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob, SetFencingToken, SettingsDescription,
-    TakeJob, TrimPartition, WatchCommits,
+    PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob,
+    SetFencingToken, SettingsDescription, TakeJob, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
