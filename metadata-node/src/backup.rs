@@ -14,6 +14,8 @@
 
 mod settings;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod tests;
 mod vault;
 
 use std::sync::Arc;

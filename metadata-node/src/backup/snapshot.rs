@@ -50,11 +50,22 @@ impl Vault {
         state: State,
         attempt: u64,
     ) -> Result<u64, VaultError> {
+        self.put_snapshot_in(PART_BYTES, last, state, attempt).await
+    }
+
+    /// The same, in parts of about so many bytes.
+    pub(super) async fn put_snapshot_in(
+        &self,
+        part_bytes: usize,
+        last: LogIndex,
+        state: State,
+        attempt: u64,
+    ) -> Result<u64, VaultError> {
         let key = self.snapshot_key(last);
         let log_time = state.log_time();
         let (sender, mut receiver) = mpsc::channel(1);
         let writing = tokio::task::spawn_blocking(move || {
-            let mut parts = PartWriter { sender, part: Vec::new() };
+            let mut parts = PartWriter { sender, part: Vec::new(), part_bytes };
             snapshot::write(&state, &mut parts)?;
             parts.send()
         });
@@ -147,6 +158,7 @@ impl Vault {
 struct PartWriter {
     sender: mpsc::Sender<Bytes>,
     part: Vec<u8>,
+    part_bytes: usize,
 }
 
 impl PartWriter {
@@ -160,7 +172,7 @@ impl PartWriter {
 impl Write for PartWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.part.extend_from_slice(bytes);
-        if self.part.len() >= PART_BYTES {
+        if self.part.len() >= self.part_bytes {
             self.send()?;
         }
         Ok(bytes.len())

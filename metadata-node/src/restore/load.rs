@@ -1,5 +1,8 @@
 //! From snapshot and archive to the state that the former cluster had at the end of the archive.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use carnax_core::id::LogIndex;
