@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use self::load::{Acknowledged, Load};
 use super::{Sizes, create_client};
+use crate::api::{Api, Call};
 use crate::cluster::{NODES, ProcessCluster};
 use crate::report::Report;
 use crate::wait;
@@ -86,6 +87,7 @@ async fn lost_under_load(sizes: &Sizes, stalled: bool, report: &mut Report) -> R
     let all = load.stop().await?;
     let (old, new): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.at < lost_at);
     let found = read_both(&cluster).await?;
+    json_moves_past_gaps(&cluster, &restored).await?;
     let lost = check(&found, &old, &new, &restored)?;
     let oldest = lost.iter().map(|one| lost_at.duration_since(one.at)).max().unwrap_or_default();
     report.say(format!(
@@ -222,6 +224,24 @@ fn check<'a>(
         ensure!(one.offset >= to && is_there(one), "a record of the restored cluster: {one:?}");
     }
     Ok(lost)
+}
+
+/// A fetch in JSON that begins in a gap has no records, and says where they go on.
+async fn json_moves_past_gaps(cluster: &ProcessCluster, restored: &Restored) -> Result<()> {
+    let api = Api::new([cluster.frontends[0].address.clone()]);
+    for Skipped { partition, from, to, .. } in &restored.skipped {
+        for offset in [from.0, to.0 - 1] {
+            let path =
+                format!("/v1/topics/{TOPIC}/partitions/{partition}/records?offset={offset}&max_records=10");
+            let body: Value = api.call(0, &Call::get(path)).await.context("a fetch in JSON")?;
+            let first = body["records"].get(0).map(|record| record["offset"].clone());
+            ensure!(
+                body["next_offset"].as_u64() >= Some(to.0) && first.is_none_or(|first| first == to.0),
+                "a fetch from {partition}/{offset}, in the gap to {to}, got {body}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What both frontends show, which must be the same.

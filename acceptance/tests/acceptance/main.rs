@@ -57,7 +57,7 @@ async fn everything_acknowledged_survives_the_death_of_all_processes() -> Result
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_restored_from_its_bucket_and_gives_no_offset_out_twice() -> Result<()> {
-    passes(Scenario::Restore, 200).await
+    passes(Scenario::Restore, 100).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

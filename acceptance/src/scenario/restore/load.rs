@@ -89,7 +89,7 @@ impl Load {
             }
             anyhow::Ok(())
         };
-        match tokio::time::timeout(wait::PATIENCE / 6, ending).await {
+        match tokio::time::timeout(std::time::Duration::from_secs(3), ending).await {
             Ok(ended) => ended?,
             // One that waits for a cluster that is no more.
             Err(_) => self.writers.abort_all(),
