@@ -40,6 +40,8 @@ pub struct CompactionRound {
     pub follows: LogIndex,
     /// No key has two records below.
     pub clean_until: Offset,
+    /// Records from here on are too young and left alone, where a slice reaches beyond. Not less than `clean_until`.
+    pub until: Offset,
     /// Tombstones below may go: nobody can still need them. Never more than `clean_until`.
     pub tombstones_until: Offset,
     /// In order of their offsets, without a gap; at least one.

@@ -99,7 +99,8 @@ impl Compaction<'_> {
         stay: &mut Stay<'_>,
         enough: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<bool, MaintenanceError> {
-        let mut newest = Newest::new(self.maintenance.entropy.next_u64(), self.round.clean_until);
+        let mut newest =
+            Newest::new(self.maintenance.entropy.next_u64(), self.round.clean_until, self.round.until);
         let groups = groups(&self.round.slices);
         for group in &groups {
             let is_new = self.round.slices[group.end - 1].slice.end_offset > self.round.clean_until;

@@ -1,6 +1,7 @@
 //! Which records of a partition stay: the newest of each key, as far as a round knows them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use carnax_core::limits;
 use carnax_core::offset::Offset;
@@ -15,23 +16,30 @@ pub(in crate::maintenance) struct Newest {
     newest: HashMap<u128, Offset>,
     /// What is new begins here.
     from: Offset,
+    /// What lies here or behind is left alone.
+    limit: Offset,
     /// The round knows all keys up to here.
     until: Offset,
 }
 
 impl Newest {
-    pub(in crate::maintenance) fn new(seed: u64, clean_until: Offset) -> Self {
-        Self::bounded(seed, clean_until, limits::COMPACT_KEYS_MAX)
+    pub(in crate::maintenance) fn new(seed: u64, clean_until: Offset, limit: Offset) -> Self {
+        Self::bounded(seed, clean_until..limit, limits::COMPACT_KEYS_MAX)
     }
 
-    pub(in crate::maintenance) fn bounded(seed: u64, clean_until: Offset, keys_max: usize) -> Self {
-        Self { seed, keys_max, newest: HashMap::new(), from: clean_until, until: clean_until }
+    pub(in crate::maintenance) fn bounded(seed: u64, new: Range<Offset>, keys_max: usize) -> Self {
+        let Range { start, end } = new;
+        Self { seed, keys_max, newest: HashMap::new(), from: start, limit: end, until: start }
     }
 
-    /// Takes in a record, in order of offsets; says whether there is room for more. The record without room is not part of the round.
+    /// Takes in a record, in order of offsets; says whether more may come. One that is not taken in is not part of the round.
     pub(in crate::maintenance) fn learn(&mut self, offset: Offset, record: &Record) -> bool {
         if offset < self.from {
             return true;
+        }
+        if offset >= self.limit {
+            self.until = self.limit;
+            return false;
         }
         if let Some(key) = &record.key {
             let hash = key_hash(self.seed, key);
@@ -47,7 +55,7 @@ impl Newest {
 
     /// Everything up to here was taken in, holes at the end included.
     pub(in crate::maintenance) fn learned_until(&mut self, end: Offset) {
-        self.until = self.until.max(end);
+        self.until = self.until.max(end.min(self.limit));
     }
 
     pub(in crate::maintenance) fn until(&self) -> Offset {

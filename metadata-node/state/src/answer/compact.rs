@@ -24,7 +24,7 @@ pub(super) struct Worth {
     pub(super) since: Timestamp,
     known: Compaction,
     tombstones_until: Offset,
-    /// A round looks at no slice that begins here or behind.
+    /// A round leaves alone what lies here or behind.
     until: Offset,
 }
 
@@ -153,6 +153,7 @@ fn round_of(state: &State, worth: &Worth) -> Option<CompactionRound> {
         stamp,
         follows: known.finished.0,
         clean_until: known.clean_until,
+        until,
         tombstones_until,
         slices,
     })

@@ -4,6 +4,7 @@
 
 mod archive;
 mod bytes;
+mod compactions;
 mod contradictions;
 mod groups;
 mod guarantees;
