@@ -9,6 +9,9 @@
 //! A tombstone may go when it has been within the clean part for `delete.retention.ms`: since then nobody who begins to read finds
 //! an older record of its key. So it is enough to remember one mark: an offset, and since when everything below it has been clean.
 //! When the tombstones below a mark are gone, the next mark is set, at what is clean then.
+//!
+//! A topic that was not compacted once may have manifest pages. What lies in them stays as it is, and tombstones stay as long as there
+//! are pages, since those may hold what they speak of.
 
 use std::time::Duration;
 
@@ -20,6 +23,7 @@ use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use imbl::OrdMap;
 
+use crate::partition::Partition;
 use crate::segment::Moment;
 use crate::topic::Topics;
 
@@ -47,8 +51,13 @@ impl Default for Compaction {
 
 impl Compaction {
     /// Up to where tombstones may go, and since when; none if there are none that may.
-    pub(crate) fn ripe(&self, delete_retention: Duration, now: Timestamp) -> Option<(Offset, Timestamp)> {
-        let (until, clean_since) = self.mark?;
+    pub(crate) fn ripe(
+        &self,
+        partition: &Partition,
+        delete_retention: Duration,
+        now: Timestamp,
+    ) -> Option<(Offset, Timestamp)> {
+        let (until, clean_since) = self.mark.filter(|_| partition.pages.all().is_empty())?;
         let ripe_since = clean_since.saturating_add(delete_retention);
         (ripe_since <= now).then_some((until, ripe_since))
     }
@@ -81,7 +90,8 @@ impl Compactions {
             return Err(Problem::new(ErrorCode::InvalidValue, detail));
         }
         let mark = known.mark.filter(|(until, _)| *until > tombstones_until);
-        let mark = tombstones_left.then(|| mark.unwrap_or((clean_until, at.time)));
+        let is_seen_whole = partition.pages.all().is_empty();
+        let mark = (tombstones_left && is_seen_whole).then(|| mark.unwrap_or((clean_until, at.time)));
         self.0.insert(on, Compaction { finished: (at.index, at.time), clean_until, mark });
         Ok(true)
     }

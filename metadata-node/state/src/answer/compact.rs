@@ -1,6 +1,6 @@
 //! What the state says of key compaction: which partitions are worth it, and what a round may touch.
 
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 
 use carnax_core::id::TopicPartition;
 use carnax_core::limits;
@@ -10,7 +10,7 @@ use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicConfig;
 
-use super::merge::configured;
+use super::merge::by_turns;
 use super::planned;
 use crate::State;
 use crate::compact::Compaction;
@@ -38,31 +38,26 @@ pub fn plan_compaction(
     now: Timestamp,
 ) -> Result<CompactionPlan, Problem> {
     let incarnation = state.cluster()?.incarnation;
-    let behind = request.after.map_or(Bound::Unbounded, Bound::Excluded);
-    let worth = compactable_from(state, (behind, Bound::Unbounded), now).next();
-    let worth = worth.or_else(|| {
-        let before = Bound::Included(request.after?);
-        compactable_from(state, (Bound::Unbounded, before), now).next()
-    });
+    let worth = compactable_after(state, request.after, now).next();
     let round = worth.and_then(|worth| round_of(state, &worth));
     Ok(CompactionPlan { log_time: now, incarnation, round })
 }
 
 /// All partitions that are worth a round, in order.
 pub(super) fn compactable(state: &State, now: Timestamp) -> impl Iterator<Item = Worth> {
-    compactable_from(state, (Bound::Unbounded, Bound::Unbounded), now)
+    compactable_after(state, None, now)
 }
 
-fn compactable_from(
+fn compactable_after(
     state: &State,
-    range: (Bound<TopicPartition>, Bound<TopicPartition>),
+    after: Option<TopicPartition>,
     now: Timestamp,
 ) -> impl Iterator<Item = Worth> {
-    let compacted = configured(state, range).filter(|(_, _, config, _)| config.cleanup_compact);
+    let compacted = by_turns(state, after).filter(|(_, _, config, _)| config.cleanup_compact);
     compacted.filter_map(move |(on, topic, config, partition)| {
         let known = state.compactions.get(on);
         let (since, until) = worth_it(state, config, partition, &known, now)?;
-        let ripe = known.ripe(config.delete_retention, now);
+        let ripe = known.ripe(partition, config.delete_retention, now);
         let tombstones_until = ripe.map_or(Offset::ZERO, |(until, _)| until);
         Some(Worth { on, stamp: topic.stamps_append_time(), since, known, tombstones_until, until })
     })
@@ -80,7 +75,8 @@ fn worth_it(
     now: Timestamp,
 ) -> Option<(Timestamp, Offset)> {
     let slices = &partition.slices;
-    let ripe = known.ripe(config.delete_retention, now).filter(|(until, _)| *until > partition.log_start);
+    let ripe =
+        known.ripe(partition, config.delete_retention, now).filter(|(until, _)| *until > partition.log_start);
     let all_new = slices.bytes_from(known.clean_until);
     if all_new == 0 && ripe.is_none() {
         return None;

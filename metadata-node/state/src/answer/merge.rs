@@ -95,7 +95,7 @@ pub(super) fn by_turns(
 }
 
 /// All partitions in a range with the configuration of their topic, in order.
-pub(super) fn configured(
+fn configured(
     state: &State,
     range: (Bound<TopicPartition>, Bound<TopicPartition>),
 ) -> impl Iterator<Item = (TopicPartition, &Topic, &TopicConfig, &Partition)> {

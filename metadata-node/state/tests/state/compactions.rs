@@ -324,7 +324,7 @@ impl World {
             assert!(self.bucket.remove(&object.key).is_some(), "{object:?}");
         }
         let objects = dead.objects.iter().map(|object| (object.died_at, object.number)).collect();
-        self.cluster.one(Command::ForgetDead(ForgetDead { objects })).unwrap();
+        self.cluster.one(Command::ForgetDead(ForgetDead { objects, pages: Vec::new() })).unwrap();
     }
 
     /// A reader takes in the next slice. At the end it has to know what was said last of each key, if it was not too slow.

@@ -4,6 +4,7 @@
 
 mod archive;
 mod bytes;
+mod bytes_of_maintenance;
 mod compactions;
 mod contradictions;
 mod groups;
