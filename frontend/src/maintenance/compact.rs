@@ -173,6 +173,10 @@ impl Compaction<'_> {
         let sources: Vec<_> = slices.iter().map(|source| source.segment).collect();
         let (base_offset, end_offset) =
             (slices[0].slice.base_offset, slices[slices.len() - 1].slice.end_offset);
+        // Retention goes by it: what is empty is as old as what was there.
+        let before = slices.iter().map(|source| source.slice.max_timestamp).max();
+        let max_timestamp =
+            if max_timestamp < Timestamp::EPOCH { before.unwrap_or(max_timestamp) } else { max_timestamp };
         self.at_hand = None;
         let mut writer = SegmentWriter::new();
         writer.push_unit(unit).map_err(|full: SegmentFull| MaintenanceError::Plan(full.to_string()))?;
