@@ -9,6 +9,7 @@ use carnax::{
     ConsumeError, ConsumedRecord, Consumer, ErrorCode, Offset, OffsetReset, PartitionIndex, Record, Start,
     Timestamp,
 };
+use carnax_core::record::{BatchBuilder, Compression, NewRecord, gap_batch, set_base_offset};
 use futures::StreamExt;
 
 use crate::log::{Log, topic_id};
@@ -198,4 +199,36 @@ async fn a_partition_goes_on_where_it_was_after_its_server_was_away() {
     AWAY.store(false, Ordering::SeqCst);
     in_time(consumer.seek(FIRST, Start::Offset(Offset(6)))).await.unwrap();
     assert_eq!(offsets(&read(&mut consumer, 14).await.unwrap()), (6..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn holes_and_batches_without_records_are_stepped_over() {
+    let (log, server) = filled(1, 40).await;
+    log.change(|state| {
+        let batches = &mut state.partitions[0].batches;
+        let mut builder = BatchBuilder::new(1 << 20);
+        for (delta, value) in [(3, "3"), (7, "7")] {
+            let value = Some(value.as_bytes());
+            builder
+                .push_at(delta, &NewRecord { timestamp: Timestamp::EPOCH, key: None, value, headers: &[] })
+                .unwrap();
+        }
+        let with_holes = builder.build_spanning(Compression::None, 10);
+        let empty = |base: u64| {
+            let mut bytes = BytesMut::from(&gap_batch(10).into_bytes()[..]);
+            set_base_offset(&mut bytes, Offset(base));
+            (base, bytes.freeze())
+        };
+        batches[0] = (0, with_holes);
+        (batches[1], batches[3]) = (empty(10), empty(30));
+    });
+    for prefetch in [1, 1 << 20] {
+        let builder = client(&server).consumer("t").prefetch_bytes(prefetch);
+        let mut consumer = builder.build().await.unwrap();
+        let seen = read(&mut consumer, 12).await.unwrap();
+        let expected: Vec<u64> = [3, 7].into_iter().chain(20..30).collect();
+        assert_eq!(offsets(&seen), expected);
+        assert!(in_time(consumer.poll(1, Duration::from_millis(300))).await.unwrap().is_empty());
+        assert_eq!(consumer.position(FIRST), Some(Offset(40)), "behind the hole at the end");
+    }
 }
