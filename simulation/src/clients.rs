@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnax::{Client, Connection, Connector, FetchRequest, Offset, PartitionIndex, RequestError};
+use carnax::{
+    AlterSettingsRequest, Client, ConfigValue, Connection, Connector, FetchRequest, Offset, PartitionIndex,
+    RequestError,
+};
 use carnax_core::error_code::SideEffects;
 use carnax_core::http::AppendResponse;
 use carnax_core::record::{Batch, BatchBuilder, Compression, NewRecord};
@@ -17,7 +20,8 @@ use futures::future::BoxFuture;
 use crate::history::{Append, AppendOutcome, Fetch, Partition, Recorder, Value};
 use crate::hosts::Ended;
 use crate::scenario::{
-    FAULTS, FRONTENDS, HEALING, INPUT, PARTITIONS, PARTITIONS_OF_ALL, TOPICS, partitions_written, place,
+    FAULTS, FRONTENDS, HASTE, HEALING, INPUT, PARTITIONS, PARTITIONS_OF_ALL, TOPICS, partitions_written,
+    place,
 };
 use crate::world::{SeededEntropy, SimulatedNetwork, SplitMix, now};
 
@@ -47,14 +51,22 @@ fn client(frontends: &[&str], seed: u64) -> Result<Client, carnax::BuildError> {
         .build()
 }
 
-/// Creates the topics, however long the cluster takes to form.
+/// Creates the topics, however long the cluster takes to form, and makes maintenance as hasty as it can be.
 pub(crate) async fn create_topics(seed: u64) -> Ended {
     let client = client(&FRONTENDS, seed)?;
     for (topic, partitions) in TOPICS {
-        while let Err(error) = client.admin().create_topic(topic, partitions, &[]).await {
+        // Clocks leap by more than any retention, and the checker wants everything in the end.
+        let config = [("retention.ms", "-1")];
+        while let Err(error) = client.admin().create_topic(topic, partitions, &config).await {
             tracing::debug!(%error, "topic is not there yet");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
+    }
+    let settings = HASTE.map(|(name, value)| (name.to_owned(), Some(ConfigValue(value.to_owned()))));
+    let settings = AlterSettingsRequest { settings: settings.into() };
+    while let Err(error) = client.admin().alter_settings(&settings).await {
+        tracing::debug!(%error, "settings are not altered yet");
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use carnax_frontend::Role;
 use carnax_frontend::deliberate_bugs::{DeliberateBug, DeliberateBugs};
 use carnax_metadata_node::{Disk, MemoryNodeDisk};
 use carnax_object_store::ObjectStoreUrl;
@@ -78,12 +79,17 @@ pub(crate) struct FrontendHost {
     pub(crate) linger: Duration,
     pub(crate) entropy: Arc<SeededEntropy>,
     pub(crate) bug: Option<DeliberateBug>,
+    roles: Vec<Role>,
 }
 
 impl FrontendHost {
     pub(crate) fn new(name: &'static str, scenario: &Scenario, bug: Option<DeliberateBug>) -> Self {
         let seed = scenario.seed.wrapping_add(name.bytes().map(u64::from).sum());
-        Self { name, linger: scenario.linger, entropy: Arc::new(SeededEntropy::new(seed)), bug }
+        let mut roles = vec![Role::Serve];
+        if scenario.maintains {
+            roles.push(Role::Maintain);
+        }
+        Self { name, linger: scenario.linger, entropy: Arc::new(SeededEntropy::new(seed)), bug, roles }
     }
 
     /// One life of the frontend.
@@ -91,7 +97,7 @@ impl FrontendHost {
         let mut settings = carnax_frontend::Settings::new(node_addresses(), unused_url()?);
         settings.listen = format!("{}:8080", self.name);
         settings.append.linger = self.linger;
-        settings.roles = vec![carnax_frontend::Role::Serve];
+        settings.roles = self.roles;
         settings.deliberate_bugs = self.bug.map_or_else(DeliberateBugs::default, DeliberateBugs::only);
         let components = carnax_frontend::Components {
             clock: Arc::new(SimulatedClock::default()),

@@ -39,6 +39,16 @@ pub(crate) const BETWEEN_LEAPS: Duration = Duration::from_secs(8);
 /// How far a clock leaps that is altogether wrong: longer than anything is remembered.
 pub(crate) const LEAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// Settings under which forty seconds are a long life: what is committed is soon merged, paged out and deleted.
+pub(crate) const HASTE: [(&str, &str); 6] = [
+    ("merge.slices", "6"),
+    ("page.slices", "2"),
+    ("delete.grace.ms", "2000"),
+    ("commit.deadline.ms", "8000"),
+    ("orphan.age.ms", "9000"),
+    ("orphan.scan.interval.ms", "1000"),
+];
+
 /// The topic and the index of a partition.
 pub(crate) fn place(partition: Partition) -> (&'static str, PartitionIndex) {
     let mut first = 0;
@@ -84,6 +94,8 @@ pub(crate) struct Scenario {
     pub(crate) loners: usize,
     /// Clocks that leap by a month: one at a time.
     pub(crate) leaps: bool,
+    /// Frontends maintain the log as well.
+    pub(crate) maintains: bool,
     /// After so many bytes of log a node writes a snapshot.
     pub(crate) snapshot_log_bytes: u64,
 }
@@ -127,6 +139,7 @@ impl Scenario {
             members: 0,
             loners: 0,
             leaps: false,
+            maintains: false,
             snapshot_log_bytes: 0,
         };
         scenario.producers = index(&mut random, PRODUCERS.len() + 1);
@@ -134,6 +147,7 @@ impl Scenario {
         scenario.loners = if random.chance(400) { LONERS.len() } else { 0 };
         scenario.leaps = random.chance(500);
         scenario.snapshot_log_bytes = 4_000 + random.below(40_000);
+        scenario.maintains = random.chance(800);
         scenario
     }
 
@@ -181,6 +195,7 @@ impl fmt::Display for Scenario {
             clock_steps,
             fsync_max,
             leaps,
+            maintains,
             producers,
             members,
             loners,
@@ -190,7 +205,7 @@ impl fmt::Display for Scenario {
             f,
             "seed {seed}: latency ≤ {latency_max} ms, partitions {partitions}, node crashes {node_crashes}, frontend \
              crashes {frontend_crashes}, clock steps {clock_steps}, leaps {leaps}, fsync ≤ {fsync_max} ms, store {:?}, linger \
-             {:?}; {producers} producers, {members} members, {loners} loners",
+             {:?}; {producers} producers, {members} members, {loners} loners, maintains {maintains}",
             self.store, self.linger
         )
     }
