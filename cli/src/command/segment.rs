@@ -151,7 +151,7 @@ fn examine_batch(object: &Bytes, entry: &BatchEntry) -> BatchReport {
             report.crc32c = Some(format!("{:08x}", batch.header().crc));
             let agrees =
                 batch.offset_count() == entry.offset_count && batch.max_timestamp() == entry.max_timestamp;
-            report.problem = match batch.verify_records() {
+            report.problem = match batch.verify_stored() {
                 Err(error) => Some(error.to_string()),
                 Ok(()) if !agrees => Some("footer and batch disagree".to_owned()),
                 Ok(()) => None,

@@ -145,6 +145,26 @@ impl Batch {
         }
     }
 
+    /// Checks a batch that lies in a segment: checksum, every record, and the largest timestamp. Unlike a batch from outside it may have
+    /// holes, no records at all, and the time of its append, as merge and key compaction leave it.
+    ///
+    /// # Errors
+    /// Any [`BatchError`].
+    pub fn verify_stored(&self) -> Result<(), BatchError> {
+        self.verify_checksum()?;
+        let mut largest = None;
+        for record in self.records()? {
+            largest = largest.max(Some(record?.timestamp));
+        }
+        match largest.filter(|largest| *largest != self.header.max_timestamp) {
+            None => Ok(()),
+            Some(largest) => {
+                let (stored, actual) = (self.header.max_timestamp.millis(), largest.millis());
+                Err(BatchError::MaxTimestamp { stored, actual })
+            }
+        }
+    }
+
     /// The records, decompressed (at most [`limits::BATCH_DECOMPRESSED_BYTES_MAX`] bytes of them).
     ///
     /// Keys, values and headers share the bytes of the batch, or one buffer of what was decompressed.

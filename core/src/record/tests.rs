@@ -67,6 +67,7 @@ fn serving_sets_offset_and_epoch_under_the_same_checksum_and_append_time_under_a
     assert_eq!(times.collect::<Vec<_>>(), [1_800_000_000_000; 3]);
     let kind = "stamped with a log append time";
     assert_eq!(stamped.verify(), Err(BatchError::NotAccepted { kind }), "producers do not stamp");
+    assert_eq!(stamped.verify_stored(), Ok(()), "merges do");
 }
 
 #[test]
@@ -94,6 +95,7 @@ fn a_gap_takes_offsets_and_has_no_records() {
         gap.verify_checksum().unwrap();
         assert_eq!((gap.offset_count(), gap.bytes().len()), (offsets, BATCH_HEADER_BYTES));
         assert_eq!(gap.records().unwrap().count(), 0);
+        assert_eq!(gap.verify_stored(), Ok(()));
         assert!(gap.verify().is_err(), "nobody may send one");
     }
 }
@@ -110,6 +112,7 @@ fn a_batch_with_holes_keeps_the_offsets_of_its_records_and_spans_all() {
         let batch = Batch::parse_next(&mut bytes).unwrap().unwrap();
         batch.verify_checksum().unwrap();
         assert_eq!((batch.offset_count(), batch.header().record_count), (3_000_000, 4));
+        assert_eq!(batch.verify_stored(), Ok(()));
         let deltas = batch.records().unwrap().map(|record| record.unwrap().offset_delta);
         assert_eq!(deltas.collect::<Vec<_>>(), [3, 4, 1_000_000, 1_999_999]);
         assert!(batch.verify().is_err(), "nobody may send one");
