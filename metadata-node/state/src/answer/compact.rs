@@ -75,8 +75,10 @@ fn worth_it(
     now: Timestamp,
 ) -> Option<(Timestamp, Offset)> {
     let slices = &partition.slices;
-    let ripe =
-        known.ripe(partition, config.delete_retention, now).filter(|(until, _)| *until > partition.log_start);
+    // Also where all below the mark was trimmed: the round sets the next one.
+    let ripe = known
+        .ripe(partition, config.delete_retention, now)
+        .filter(|_| known.clean_until > partition.log_start);
     let all_new = slices.bytes_from(known.clean_until);
     if all_new == 0 && ripe.is_none() {
         return None;

@@ -23,12 +23,12 @@ use crate::support::{
 use crate::writer::set;
 
 const GRACE: i64 = 60_000;
-const TOMBSTONES: i64 = 300_000;
-const LAG: i64 = 5_000;
+const TOMBSTONES: i64 = 30_000;
+const LAG: i64 = 500;
 /// Bytes of a record in an object.
 const RECORD: u64 = 10;
 const HEADER: u64 = 8;
-const READERS: usize = 3;
+const READERS: usize = 4;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -36,6 +36,8 @@ enum Step {
     Append(Vec<(u8, bool)>),
     /// One more round is planned, of which one object takes so many slices.
     PlanRound(usize),
+    /// A round is planned and carried out at once.
+    Round(usize),
     /// The next part of the oldest round is carried out, however much has happened since.
     Compact,
     /// The oldest round dies.
@@ -51,21 +53,22 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let records = proptest::collection::vec((0..4_u8, proptest::bool::weighted(0.3)), 1..6);
+    let records = proptest::collection::vec((0..3_u8, proptest::bool::weighted(0.4)), 1..4);
     let step = prop_oneof![
-        8 => records.prop_map(Step::Append),
-        4 => (1..5_usize).prop_map(Step::PlanRound),
-        10 => Just(Step::Compact),
+        6 => records.prop_map(Step::Append),
+        2 => (1..5_usize).prop_map(Step::PlanRound),
+        5 => Just(Step::Compact),
+        8 => (1..3_usize).prop_map(Step::Round),
         1 => Just(Step::Die),
         1 => Just(Step::PlanMerge),
         2 => Just(Step::Merge),
-        1 => (0..=100_u64).prop_map(Step::Trim),
-        8 => (0..READERS).prop_map(Step::Read),
+        1 => (0..=40_u64).prop_map(Step::Trim),
+        12 => (0..READERS).prop_map(Step::Read),
         1 => Just(Step::Collect),
         1 => Just(Step::Restart),
-        4 => (1..100_000_i64).prop_map(Step::Wait),
+        8 => (500..6_000_i64).prop_map(Step::Wait),
     ];
-    proptest::collection::vec(step, 1..150)
+    proptest::collection::vec(step, 1..300)
 }
 
 /// A record; one without a value is a tombstone.
@@ -122,9 +125,9 @@ impl World {
         cluster.one(set(&settings)).unwrap();
         let config = [
             ("cleanup.policy", "compact"),
-            ("delete.retention.ms", "300000"),
-            ("min.compaction.lag.ms", "5000"),
-            ("min.cleanable.dirty.ratio", "0.1"),
+            ("delete.retention.ms", "30000"),
+            ("min.compaction.lag.ms", "500"),
+            ("min.cleanable.dirty.ratio", "0.0001"),
         ];
         cluster.one(create("t", topic_id(7), 1, &config)).unwrap();
         let session = cluster.open_session();
@@ -151,6 +154,13 @@ impl World {
         match step {
             Step::Append(records) => self.append(records),
             Step::PlanRound(per_object) => self.plan_round(*per_object),
+            Step::Round(per_object) => {
+                self.rounds.clear();
+                self.plan_round(*per_object);
+                while !self.rounds.is_empty() {
+                    self.compact();
+                }
+            }
             Step::Compact => self.compact(),
             Step::Die if self.rounds.is_empty() => {}
             Step::Die => drop(self.rounds.remove(0)),
@@ -210,7 +220,7 @@ impl World {
             for record in records.iter().flatten().filter(|record| new.contains(&record.offset)) {
                 let age = self.cluster.now - slice.append_time.millis();
                 assert!(age >= LAG, "what is young is left alone");
-                if newest.len() == 3 && !newest.contains_key(&record.key) {
+                if newest.len() == 2 && !newest.contains_key(&record.key) {
                     break;
                 }
                 newest.insert(record.key, record.offset);
@@ -399,7 +409,7 @@ impl World {
         self.rounds.clear();
         self.merges.clear();
         for _ in 0..100 {
-            self.cluster.now += 2 * TOMBSTONES;
+            self.cluster.now += GRACE.max(2 * TOMBSTONES);
             self.plan_round(2);
             if self.rounds.is_empty() {
                 break;
