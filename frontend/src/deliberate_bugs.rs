@@ -16,6 +16,8 @@ pub enum DeliberateBug {
     AnswerFromOldPlan,
     /// A segment commit without an answer is taken for one that failed.
     TakeUnknownForFailure,
+    /// A merge leaves out the second of its slices, and puts the others into the place of all.
+    MergeLosesSlice,
 }
 
 impl DeliberateBugs {

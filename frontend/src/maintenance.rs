@@ -29,6 +29,7 @@ use carnax_core::problem::Problem;
 use carnax_object_store::{ObjectStore, ObjectStoreError};
 use carnax_platform::entropy::Entropy;
 
+use crate::deliberate_bugs::DeliberateBugs;
 use crate::metadata_client::{CommandError, MetadataClient};
 use crate::metrics::Metrics;
 
@@ -42,6 +43,7 @@ pub struct Maintenance {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) pace: Arc<Pace>,
+    pub(crate) bugs: DeliberateBugs,
     /// Who does it, as the metadata core shows it; another text for each process.
     pub(crate) name: String,
 }

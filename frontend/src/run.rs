@@ -259,6 +259,7 @@ impl Frontend {
             metrics: Arc::clone(&self.api.metrics),
             entropy: Arc::clone(&self.api.entropy),
             pace: Arc::default(),
+            bugs: self.settings.deliberate_bugs,
             name: format!("{} {:016x}", self.name, self.api.entropy.next_u64()),
         }
     }

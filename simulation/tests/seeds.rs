@@ -46,6 +46,7 @@ fn deliberate_bugs_are_found() {
         ("acknowledge-before-commit", "P1", "1"),
         ("answer-from-old-plan", "P3", "1"),
         ("take-unknown-for-failure", "P", "1"),
+        ("merge-loses-slice", "P", "1"),
         ("forget-duplicates", "P5", "2"),
         ("skip-from-check", "exactly once", "1"),
         ("give-before-release", "groups", "1"),

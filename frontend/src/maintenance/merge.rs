@@ -21,6 +21,7 @@ use super::rewrite::{Keep, Part, Rewritten, rewrite};
 use super::sources::Sources;
 use super::stay::Stay;
 use super::{Maintenance, MaintenanceError, Work};
+use crate::deliberate_bugs::DeliberateBug;
 use crate::metadata_client::CommandError;
 
 /// Asks for plans and carries them out until there is nothing worth it left, or `enough` says so.
@@ -58,7 +59,12 @@ async fn carry_out(maintenance: &Maintenance, plan: MergePlan) -> Result<(), Mai
     let (mut writer, mut parts, mut damaged) = (SegmentWriter::new(), Vec::new(), None);
     for part in plan.parts {
         let MergePart { on, stamp, slices } = &part;
-        match rewrite(Part { on: *on, stamp: *stamp, slices }, &sources, Keep::All) {
+        // A deliberate mistake: the second slice is left out.
+        let loses = maintenance.bugs.makes(DeliberateBug::MergeLosesSlice);
+        let lost = slices.get(1).map(|source| source.slice.base_offset..source.slice.end_offset);
+        let mut keeps = |offset, _: &_| lost.as_ref().is_none_or(|lost| !lost.contains(&offset));
+        let keep = if loses { Keep::Where(&mut keeps) } else { Keep::All };
+        match rewrite(Part { on: *on, stamp: *stamp, slices }, &sources, keep) {
             Ok(Rewritten { unit, .. }) => {
                 let full = |full: carnax_core::segment::SegmentFull| MaintenanceError::Plan(full.to_string());
                 writer.push_unit(unit).map_err(full)?;
