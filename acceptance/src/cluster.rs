@@ -53,6 +53,23 @@ pub struct Plan {
     pub sqs_endpoint: Option<String>,
     /// URL of the queue that is told of maintenance, for workers elsewhere; without one the frontends maintain the log.
     pub maintenance_queue: Option<String>,
+    /// More variables of every server.
+    pub variables: Vec<(&'static str, String)>,
+}
+
+impl Plan {
+    /// Two frontends that linger little, on a store in this process.
+    pub fn new(binaries: &Binaries) -> Self {
+        Self {
+            bucket: None,
+            binaries: binaries.clone(),
+            linger: Duration::from_millis(5),
+            frontends: 2,
+            sqs_endpoint: None,
+            maintenance_queue: None,
+            variables: Vec::new(),
+        }
+    }
 }
 
 /// A metadata node and its disk.
@@ -227,8 +244,9 @@ impl ProcessCluster {
         let queue = self.plan.maintenance_queue.as_deref();
         let maintained_elsewhere =
             queue.map(|url| [("CARNAX_MAINTENANCE_QUEUE", url), ("CARNAX_ROLES", "serve")]);
+        let more = self.plan.variables.iter().map(|(name, value)| (*name, value.as_str()));
         let environment =
-            environment.into_iter().chain(sqs).chain(maintained_elsewhere.into_iter().flatten());
+            environment.into_iter().chain(sqs).chain(maintained_elsewhere.into_iter().flatten()).chain(more);
         environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 

@@ -14,6 +14,7 @@
 //! | `proxy` | a TCP proxy that delays and cuts |
 //! | `flights`, `ledger`, `traffic` | what is written, what was acknowledged, writing and reading |
 //! | `ownership`, `race`, `counts`, `told` | what is promised of groups, conditions, read-process-write and wake-ups, as pure checks of what was noted |
+//! | `known`, `bucket` | what may be answered of records that say where they stand, and what may be in the bucket |
 //! | `api`, `member` | plain HTTP, and a member of a group that speaks it |
 //! | `function` | the frontend as a Lambda function, under an emulator |
 //! | `scenario` | the stories, with their sizes as parameters |
@@ -23,10 +24,12 @@
 
 pub mod api;
 pub mod binaries;
+pub mod bucket;
 pub mod cluster;
 pub mod counts;
 pub mod flights;
 pub mod function;
+pub mod known;
 pub mod ledger;
 pub mod member;
 pub mod ownership;

@@ -39,6 +39,14 @@ impl Process {
         &self.name
     }
 
+    /// Resident memory, in bytes; none if it does not run, or where the system does not say.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let id = self.child.as_ref()?.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1_024)
+    }
+
     /// Starts it; the environment holds nothing but what it was made with.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod frozen_function;
 mod groups;
 mod idempotent;
 mod idle;
+mod long_life;
 mod minority;
 mod probe;
 mod read_your_writes;
@@ -69,6 +70,8 @@ pub enum Scenario {
     Wakeups,
     /// Commits wake the example consumer, a Lambda function, which is killed all the time.
     WokenConsumer,
+    /// Records expire, are merged and deleted under readers that lag, while frontends and metadata nodes are killed.
+    LongLife,
     /// The frontend as a Lambda function stands still between upload and commit, and goes on.
     FrozenFunction,
     /// Measures the frontend as a Lambda function, under an emulator.
@@ -82,7 +85,7 @@ pub struct Sizes {
     pub binaries: Binaries,
     /// The records.
     pub flights: Arc<Flights>,
-    /// How often to do what is done many times; in `idle`, how many seconds to wait.
+    /// How often to do what is done many times; in `idle` and `long-life`, how many seconds it takes.
     pub rounds: usize,
     /// Records of a key in one request, where there is one request in flight per key.
     pub chunk: usize,
@@ -97,7 +100,7 @@ impl Scenario {
             Self::Flights | Self::Failover | Self::Minority | Self::RollingRestart => 1,
             Self::StaleLeader => 200,
             Self::ReadYourWrites => 10_000,
-            Self::Idle => 60,
+            Self::Idle | Self::LongLife => 60,
             Self::RestartAll => 3,
             Self::Restore => 2_000,
             Self::Idempotent | Self::ColdStarts => 20,
@@ -129,6 +132,7 @@ impl Scenario {
             Self::Groups => Box::pin(groups::run(sizes)).await,
             Self::Wakeups => Box::pin(wakeups::run(sizes)).await,
             Self::WokenConsumer => Box::pin(woken_consumer::run(sizes)).await,
+            Self::LongLife => Box::pin(long_life::run(sizes)).await,
             Self::FrozenFunction => Box::pin(frozen_function::run(sizes)).await,
             Self::ColdStarts => Box::pin(cold_starts::run(sizes)).await,
         }
@@ -147,9 +151,7 @@ impl Sizes {
         linger: Duration,
         sqs_endpoint: Option<String>,
     ) -> Result<ProcessCluster> {
-        let binaries = self.binaries.clone();
-        let plan =
-            Plan { bucket: None, binaries, linger, frontends: 2, sqs_endpoint, maintenance_queue: None };
+        let plan = Plan { linger, sqs_endpoint, ..Plan::new(&self.binaries) };
         let cluster = ProcessCluster::start(&plan).await.context("cannot start a cluster")?;
         let client = cluster.client(&[0, 1])?;
         client.admin().create_topic(TOPIC, PARTITIONS, &[]).await.context("cannot create the topic")?;

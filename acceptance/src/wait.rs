@@ -16,14 +16,26 @@ const GET_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The first error of `ask`, or that [`PATIENCE`] passed without an answer.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    within(PATIENCE, what, ask).await
+}
+
+/// Asks until there is an answer, with a patience of one's own.
+///
+/// # Errors
+/// As [`until`].
+pub async fn within<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         if let Some(answer) = ask().await? {
             return Ok(answer);
         }
-        if started.elapsed() >= PATIENCE {
-            bail!("waited {PATIENCE:?} in vain: {what}");
+        if started.elapsed() >= patience {
+            bail!("waited {patience:?} in vain: {what}");
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -104,3 +104,8 @@ async fn the_function_appends_to_the_same_cluster_as_the_process() -> Result<()>
 async fn a_function_that_stood_still_acknowledges_nothing_that_is_not_stored() -> Result<()> {
     passes(Scenario::FrozenFunction, 6).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_lags_gets_the_right_records_or_is_told_that_they_are_gone() -> Result<()> {
+    passes(Scenario::LongLife, 6).await
+}

@@ -32,6 +32,11 @@ struct State {
     requests: BTreeMap<Operation, u64>,
     script: BTreeMap<Operation, VecDeque<Fault>>,
     latency: Duration,
+    /// Of a hundred requests, how many are answered 503.
+    slow_down: u64,
+    slowed_down: u64,
+    /// Requests that no script was for.
+    unscripted: u64,
     /// Puts whose keys hold one of these are refused.
     refused: Vec<String>,
 }
@@ -66,12 +71,41 @@ impl Shared {
         self.state().requests.get(&operation).copied().unwrap_or(0)
     }
 
+    pub(crate) fn slow_down(&self, percent: u64) {
+        self.state().slow_down = percent;
+    }
+
+    pub(crate) fn slowed_down(&self) -> u64 {
+        self.state().slowed_down
+    }
+
+    pub(crate) fn objects(&self) -> Vec<(String, u64)> {
+        let state = self.state();
+        state.objects.iter().map(|(key, stored)| (key.clone(), stored.bytes.len() as u64)).collect()
+    }
+
     pub(crate) fn keys(&self) -> Vec<String> {
         self.state().objects.keys().cloned().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What befalls a request that no script is for.
+    fn weather(&mut self) -> Fault {
+        self.unscripted += 1;
+        // SplitMix64: chance that is the same each time.
+        let mut mixed = self.unscripted.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        if (mixed ^ (mixed >> 31)) % 100 >= self.slow_down {
+            return Fault::None;
+        }
+        self.slowed_down += 1;
+        Fault::SlowDown
     }
 }
 
@@ -91,7 +125,8 @@ impl Bucket {
             let mut state = self.shared.state();
             *state.requests.entry(operation).or_default() += 1;
             let fault = state.script.get_mut(&operation).and_then(VecDeque::pop_front);
-            (fault.unwrap_or(Fault::None), state.latency)
+            let fault = fault.unwrap_or_else(|| state.weather());
+            (fault, state.latency)
         };
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;

@@ -108,6 +108,11 @@ impl S3TestServer {
         self.shared.refuse_puts(parts.iter().map(|part| (*part).to_owned()).collect());
     }
 
+    /// Answers so many of a hundred requests of every kind with 503 `SlowDown`, at random, until it is told otherwise.
+    pub fn slow_down(&self, percent: u64) {
+        self.shared.slow_down(percent);
+    }
+
     /// Delays every request that arrives from now on.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.set_latency(latency);
@@ -122,6 +127,16 @@ impl S3TestServer {
     pub fn requests_total(&self) -> u64 {
         use Operation::{Delete, Get, Head, List, Put};
         [Put, Get, Head, List, Delete].map(|operation| self.requests(operation)).iter().sum()
+    }
+
+    /// How many requests were answered as [`slow_down`](Self::slow_down) says.
+    pub fn slowed_down(&self) -> u64 {
+        self.shared.slowed_down()
+    }
+
+    /// The keys of all objects with their sizes in bytes, in order of the keys.
+    pub fn objects(&self) -> Vec<(String, u64)> {
+        self.shared.objects()
     }
 
     /// The keys of all objects, in order.
