@@ -21,7 +21,7 @@ struct Arguments {
     /// Flights, one JSON object a line, perhaps with gzip; the sample of the sources if none is named.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// How often to do what is done many times; in `idle` and `long-life`, how many seconds it takes.
+    /// How often to do what is done many times; in `idle`, `long-life`, `steady` and `throttled`, how many seconds it takes.
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
     /// Records of a key in one request, where there is one request in flight per key.
@@ -33,6 +33,9 @@ struct Arguments {
     /// Where chance begins.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Where to write tables and plots, of scenarios that have some.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -59,6 +62,7 @@ async fn main() -> Result<()> {
             rounds: arguments.rounds.unwrap_or_else(|| scenario.rounds()),
             chunk: arguments.chunk.max(1),
             seed: arguments.seed,
+            output: arguments.output.clone(),
         };
         // When a signal ends the scenario, it is dropped, and with it all of its processes.
         let report = tokio::select! {

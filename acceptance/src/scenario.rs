@@ -17,9 +17,12 @@ mod restart_all;
 mod restore;
 mod rolling_restart;
 mod stale_leader;
+mod steady;
+mod throttled;
 mod wakeups;
 mod woken_consumer;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +75,10 @@ pub enum Scenario {
     WokenConsumer,
     /// Records expire, are merged and deleted under readers that lag, while frontends and metadata nodes are killed.
     LongLife,
+    /// Many small appends over many partitions, at a steady rate: nothing grows for ever.
+    Steady,
+    /// The object store refuses half of all requests for a while.
+    Throttled,
     /// The frontend as a Lambda function stands still between upload and commit, and goes on.
     FrozenFunction,
     /// Measures the frontend as a Lambda function, under an emulator.
@@ -85,12 +92,14 @@ pub struct Sizes {
     pub binaries: Binaries,
     /// The records.
     pub flights: Arc<Flights>,
-    /// How often to do what is done many times; in `idle` and `long-life`, how many seconds it takes.
+    /// How often to do what is done many times; in `idle`, `long-life`, `steady` and `throttled`, how many seconds it takes.
     pub rounds: usize,
     /// Records of a key in one request, where there is one request in flight per key.
     pub chunk: usize,
     /// Where chance begins.
     pub seed: u64,
+    /// Where to write tables and plots.
+    pub output: Option<PathBuf>,
 }
 
 impl Scenario {
@@ -101,6 +110,8 @@ impl Scenario {
             Self::StaleLeader => 200,
             Self::ReadYourWrites => 10_000,
             Self::Idle | Self::LongLife => 60,
+            Self::Steady => 600,
+            Self::Throttled => 30,
             Self::RestartAll => 3,
             Self::Restore => 2_000,
             Self::Idempotent | Self::ColdStarts => 20,
@@ -133,6 +144,8 @@ impl Scenario {
             Self::Wakeups => Box::pin(wakeups::run(sizes)).await,
             Self::WokenConsumer => Box::pin(woken_consumer::run(sizes)).await,
             Self::LongLife => Box::pin(long_life::run(sizes)).await,
+            Self::Steady => Box::pin(steady::run(sizes)).await,
+            Self::Throttled => Box::pin(throttled::run(sizes)).await,
             Self::FrozenFunction => Box::pin(frozen_function::run(sizes)).await,
             Self::ColdStarts => Box::pin(cold_starts::run(sizes)).await,
         }

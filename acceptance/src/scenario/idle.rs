@@ -1,18 +1,21 @@
 //! After some activity, with readers waiting at the end of every partition, nothing is asked of the object store; nor, by the
-//! metadata nodes that tell it of commits, of a queue.
+//! metadata nodes that tell it of commits, of a queue. The log is archived, retention, merge and collection are on, and have done
+//! what there was to do.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use carnax::Start;
+use carnax::{Client, Record, Start};
 use carnax_lambda_runtime_emulator::{Function, front};
 use carnax_platform::clock::SystemClock;
 use carnax_queue::MemoryQueue;
 use carnax_sqs_test_server::SqsTestServer;
 use serde_json::json;
 
+use super::long_life::alter_settings;
 use super::{PARTITIONS, Sizes, all_is_told, create_client};
+use crate::bucket;
 use crate::cluster::ProcessCluster;
 use crate::flights::TOPIC;
 use crate::function;
@@ -26,14 +29,26 @@ const POLL: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(2);
 const ACTIVITY: usize = 2_000;
 const QUEUE: &str = "idle";
+const EXPIRING: &str = "expiring";
+const SMALL_APPENDS: u64 = 60;
+/// So that there is nothing left to do when the idle period begins, and everything would be done in it that could be.
+const SETTINGS: [(&str, &str); 5] = [
+    ("merge.slices", "4"),
+    ("delete.grace.ms", "1000"),
+    ("commit.deadline.ms", "4000"),
+    ("orphan.age.ms", "5000"),
+    ("orphan.scan.interval.ms", "1000"),
+];
 
 pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     let mut report = Report::new("idle");
     let queue = Arc::new(MemoryQueue::new(QUEUE, Arc::new(SystemClock::new()))?);
     let sqs = SqsTestServer::start([queue]).await;
-    let cluster = sizes.cluster_with_queues(Duration::from_millis(20), Some(sqs.endpoint())).await?;
+    let mut cluster = sizes.cluster_with_queues(Duration::from_millis(20), Some(sqs.endpoint())).await?;
     let clients = [create_client(&cluster, &[0]).await?, create_client(&cluster, &[1]).await?];
     clients[0].admin().put_wakeup(TOPIC, "idle", &sqs.queue_url(QUEUE), None).await?;
+    alter_settings(&clients[0], &SETTINGS).await?;
+    clients[0].admin().create_topic(EXPIRING, 1, &[("retention.ms", "1000")]).await?;
     let mut flights = (*sizes.flights).clone();
     flights.0.truncate(ACTIVITY);
     let flights = Arc::new(flights);
@@ -42,7 +57,15 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
         ledger.check(&flights, &traffic::read_all(client, &flights).await?)?;
     }
     let function = answered_one(&cluster).await?;
+    write_what_expires(&clients[0]).await?;
     all_is_told(&clients[0]).await?;
+    let contents = bucket::until_clean(&mut cluster, &clients[0]).await?;
+    let (merges, deleted) = maintenance(&cluster).await;
+    ensure!(merges > 0.0 && deleted > 0.0, "{merges} merges and {deleted} deletions are no activity");
+    report.say(format!(
+        "maintenance wrote {merges} merged objects and deleted {deleted}; {} are left, and nothing is due",
+        contents.segments
+    ));
     let mut waiting = Vec::new();
     for client in &clients {
         let consumer = client.consumer(TOPIC).start(Start::Latest).wait(POLL).build().await;
@@ -79,6 +102,32 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     drop(waiting);
     cluster.end()?;
     Ok(report)
+}
+
+/// Records one by one, so that there is much to merge and to delete.
+async fn write_what_expires(client: &Client) -> Result<()> {
+    let producer = client.producer(EXPIRING).linger(Duration::ZERO).build().await?;
+    for record in 0..SMALL_APPENDS {
+        producer.send(Record::new(record.to_string())).await?.await?;
+    }
+    producer.close().await;
+    wait::until("all has expired", async || {
+        let bounds = client.admin().describe_topic(EXPIRING).await?.partition_offsets;
+        let expired = bounds.iter().all(|bounds| bounds.log_start_offset.0 == SMALL_APPENDS);
+        Ok(expired.then_some(()))
+    })
+    .await
+}
+
+/// Objects that merges wrote, and that were deleted.
+async fn maintenance(cluster: &ProcessCluster) -> (f64, f64) {
+    let (mut merges, mut deleted) = (0.0, 0.0);
+    for frontend in &cluster.frontends {
+        let metrics = bucket::metrics(&frontend.address).await;
+        merges += metrics.get("carnax_frontend_merges_total").unwrap_or(&0.0);
+        deleted += metrics.get("carnax_frontend_dead_objects_deleted_total").unwrap_or(&0.0);
+    }
+    (merges, deleted)
 }
 
 /// A function whose environment is not frozen, as it would be at Lambda: it has to be silent by itself.

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use carnax::{AlterSettingsRequest, Client, ConfigValue, PartitionIndex};
 use tokio::sync::watch;
 
+pub(super) use self::load::now_ms;
 use self::load::{Reading, Tally};
 use super::{Sizes, create_client};
 use crate::api::Api;
@@ -133,7 +134,7 @@ async fn expire(cluster: &mut ProcessCluster, client: &Client, logs: &[Arc<Known
 }
 
 /// Reads all of a partition through each frontend; gives how many records are there.
-async fn check_all(api: &Api, log: &Known) -> Result<u64> {
+pub(super) async fn check_all(api: &Api, log: &Known) -> Result<u64> {
     let mut read = Vec::new();
     for frontend in 0..api.count() {
         let (mut from, mut count) = (0, 0);

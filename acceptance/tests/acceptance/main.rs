@@ -16,7 +16,8 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 async fn passes(scenario: Scenario, rounds: usize) -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let flights = Arc::new(Flights::sample()?);
-    let sizes = Sizes { binaries: Binaries::of_this_build()?, flights, rounds, chunk: 10, seed: 1 };
+    let binaries = Binaries::of_this_build()?;
+    let sizes = Sizes { binaries, flights, rounds, chunk: 10, seed: 1, output: None };
     scenario.run(&sizes).await.map(drop)
 }
 
@@ -108,4 +109,14 @@ async fn a_function_that_stood_still_acknowledges_nothing_that_is_not_stored() -
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_lags_gets_the_right_records_or_is_told_that_they_are_gone() -> Result<()> {
     passes(Scenario::LongLife, 6).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_partitions_are_written_merged_and_expired_at_a_steady_rate() -> Result<()> {
+    passes(Scenario::Steady, 6).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_half_of_all_requests_delays_and_loses_nothing() -> Result<()> {
+    passes(Scenario::Throttled, 4).await
 }

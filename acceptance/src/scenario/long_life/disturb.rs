@@ -16,6 +16,9 @@ const AWAY: std::ops::Range<u64> = 50..3_000;
 /// How late a slow bucket answers: longer than the grace of dead objects.
 const SLOW: Duration = Duration::from_millis(1_500);
 
+/// A frontend and the leader are killed, the bucket is slow, a frontend is paused, the leader is paused, another node is killed.
+const FIRST: [usize; 6] = [0, 45, 99, 70, 85, 60];
+
 /// How often what was done.
 #[derive(Debug, Default)]
 pub(super) struct Disturbances {
@@ -47,12 +50,16 @@ impl fmt::Display for Disturbances {
 pub(super) async fn at_random(cluster: &mut ProcessCluster, sizes: &Sizes) -> Result<Disturbances> {
     let (mut random, mut done) = (Random::new(sizes.seed), Disturbances::default());
     let (started, time) = (Instant::now(), Duration::from_secs(u64::try_from(sizes.rounds)?));
+    let mut turn = 0;
     while started.elapsed() < time {
         tokio::time::sleep(random.millis(BETWEEN)).await;
         let leader = cluster.leader().await?;
         let frontend = random.below(cluster.frontends.len());
         let away = random.millis(AWAY);
-        match random.below(100) {
+        // Each once, and then by chance.
+        let kind = FIRST.get(turn).copied().unwrap_or_else(|| random.below(100));
+        turn += 1;
+        match kind {
             0..45 => {
                 done.frontends_killed += 1;
                 kill(cluster, Victim::Frontend(frontend), away).await?;

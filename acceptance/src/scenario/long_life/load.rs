@@ -263,7 +263,8 @@ pub(super) async fn fetch(
     log.judge(from, acknowledged, answered, now_ms())
 }
 
-fn now_ms() -> u64 {
+/// The time of the wall clock.
+pub(in crate::scenario) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
