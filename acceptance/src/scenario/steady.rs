@@ -64,7 +64,7 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     let mut report = Report::new("steady");
     let time = Duration::from_secs(u64::try_from(sizes.rounds)?);
     let retention = (time / RETENTION_SHARE).max(Duration::from_secs(2));
-    let variables = vec![("CARNAX_BACKUP_SNAPSHOT_BYTES", "1MiB".to_owned())];
+    let variables = vec![("CARNAX_BACKUP_SNAPSHOT_BYTES", (1_024 * 1_024).to_string())];
     let plan = Plan { variables, ..Plan::new(&sizes.binaries) };
     let mut cluster = ProcessCluster::start(&plan).await?;
     let client = create_client(&cluster, &[0, 1]).await?;
