@@ -30,6 +30,7 @@ const REST: Duration = Duration::from_secs(2);
 const ACTIVITY: usize = 2_000;
 const QUEUE: &str = "idle";
 const EXPIRING: &str = "expiring";
+const MERGED: &str = "merged";
 const SMALL_APPENDS: u64 = 60;
 /// So that there is nothing left to do when the idle period begins, and everything would be done in it that could be.
 const SETTINGS: [(&str, &str); 5] = [
@@ -49,6 +50,7 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     clients[0].admin().put_wakeup(TOPIC, "idle", &sqs.queue_url(QUEUE), None).await?;
     alter_settings(&clients[0], &SETTINGS).await?;
     clients[0].admin().create_topic(EXPIRING, 1, &[("retention.ms", "1000")]).await?;
+    clients[0].admin().create_topic(MERGED, 1, &[]).await?;
     let mut flights = (*sizes.flights).clone();
     flights.0.truncate(ACTIVITY);
     let flights = Arc::new(flights);
@@ -106,11 +108,13 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
 
 /// Records one by one, so that there is much to merge and to delete.
 async fn write_what_expires(client: &Client) -> Result<()> {
-    let producer = client.producer(EXPIRING).linger(Duration::ZERO).build().await?;
-    for record in 0..SMALL_APPENDS {
-        producer.send(Record::new(record.to_string())).await?.await?;
+    for topic in [EXPIRING, MERGED] {
+        let producer = client.producer(topic).linger(Duration::ZERO).build().await?;
+        for record in 0..SMALL_APPENDS {
+            producer.send(Record::new(record.to_string())).await?.await?;
+        }
+        producer.close().await;
     }
-    producer.close().await;
     wait::until("all has expired", async || {
         let bounds = client.admin().describe_topic(EXPIRING).await?.partition_offsets;
         let expired = bounds.iter().all(|bounds| bounds.log_start_offset.0 == SMALL_APPENDS);
