@@ -52,7 +52,9 @@ pub use job::{
     AfterReport, CoveringPage, DescribeMaintenance, FindOrphans, JobAnnouncement, JobDescription, JobKind,
     JobLease, JobReported, JobTaken, JobTask, MaintenanceDescription, Orphans, ReportJob, TakeJob,
 };
-pub use manifest::{DeadList, ListDead, ListManifests, Manifest, ManifestList, ManifestSlice};
+pub use manifest::{
+    DeadList, ListDead, ListManifests, ListPages, ListedPage, Manifest, ManifestList, ManifestSlice, PageList,
+};
 pub use page::{DeadPage, PagePart, PagePlan, PageReplaced, PlanPage, PlannedPage, ReplaceByPage};
 pub use producer::{DescribeProducer, FencedEpoch, KeptReply, ProducerDescription, RaiseProducerEpoch};
 pub use replace::{
@@ -130,6 +132,7 @@ calls! {
     ForgetDead => DeadForgotten;
     ListManifests => ManifestList;
     ListDead => DeadList;
+    ListPages => PageList;
     DescribeMaintenance => MaintenanceDescription;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;

@@ -16,6 +16,7 @@ mod compare;
 mod examine;
 mod listing;
 mod objects;
+mod pages;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,9 +24,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnax_core::id::{SegmentId, SegmentNumber, TopicId};
+use carnax_core::id::{PageId, SegmentId, SegmentNumber, TopicId, TopicPartition};
 use carnax_core::limits::{FIND_ORPHANS_MAX, MANIFEST_ROWS_MAX};
 use carnax_core::metadata::{FindOrphans, ListDead, ListManifests, ListTopics, ManifestList};
+use carnax_core::object_key::{PageKey, SegmentKey};
 use carnax_core::problem;
 use carnax_object_store::{ListedObject, ObjectStore, ObjectStoreError};
 use carnax_platform::network::Network;
@@ -109,6 +111,10 @@ struct Verification<'a> {
     known: Known,
     /// Segments whose objects are known to be missing or cut.
     settled: BTreeSet<SegmentNumber>,
+    /// Objects that only manifest pages know, and that have another size.
+    paged_wrong: BTreeSet<SegmentId>,
+    /// Partitions with manifest pages that cannot be read.
+    unread: BTreeSet<TopicPartition>,
 }
 
 impl fmt::Debug for Verification<'_> {
@@ -142,14 +148,19 @@ pub async fn verify(
         report: Report::new(first.incarnation, first.log_time, settings.depth),
         known: Known::new(first.incarnation),
         settled: BTreeSet::new(),
+        paged_wrong: BTreeSet::new(),
+        unread: BTreeSet::new(),
     };
     let end = first.end;
     verification.learn(first).await?;
+    // An object that is paged out meanwhile is known by then, from before or from its page.
+    verification.learn_pages().await?;
     verification.learn_dead().await?;
     verification.compare(end).await?;
     if settings.depth != Depth::Listing {
         verification.look_into(end).await?;
     }
+    verification.look_into_pages().await?;
     verification.name_topics().await?;
     Ok(verification.report)
 }
@@ -173,7 +184,7 @@ impl Verification<'_> {
         let mut page = first;
         loop {
             for manifest in &page.manifests {
-                self.known.insert(manifest.number, &manifest.key, manifest.size, true);
+                self.known.insert(Some(manifest.number), &manifest.key, manifest.size, true);
                 self.report.checked.segments += 1;
                 self.report.checked.bytes += manifest.size;
             }
@@ -188,7 +199,10 @@ impl Verification<'_> {
         loop {
             let page = self.client.query(ListDead { after, limit: MANIFEST_ROWS_MAX }).await?;
             for dead in &page.objects {
-                self.known.insert(dead.number, &dead.key, dead.size, false);
+                self.known.insert(Some(dead.number), &dead.key, dead.size, false);
+            }
+            for dead in &page.pages {
+                self.learn_dead_page(dead).await;
             }
             after = page.objects.last().map(|dead| (dead.died_at, dead.number));
             if !page.more {
@@ -204,10 +218,10 @@ impl Verification<'_> {
         let store = Arc::clone(&self.object_store);
         let pages = futures::stream::iter(runs).map(|run| listing::pages(Arc::clone(&store), run).boxed());
         let mut pages = pages.flatten_unordered(self.concurrency);
-        let (mut unknown, mut young) = (Vec::new(), Vec::new());
+        let (mut unknown, mut young, mut unknown_pages) = (Vec::new(), Vec::new(), Vec::new());
         while let Some((page, last)) = pages.try_next().await? {
             for object in page {
-                self.see(object, &mut unknown).await?;
+                self.see(object, &mut unknown, &mut unknown_pages).await?;
             }
             if unknown.len() >= FIND_ORPHANS_MAX {
                 self.find_orphans(&mut unknown, &mut young).await?;
@@ -216,18 +230,28 @@ impl Verification<'_> {
             self.progress(Step::Listing, done, total);
         }
         self.find_orphans(&mut unknown, &mut young).await?;
+        let orphan_pages = self.find_orphan_pages(&unknown_pages).await?;
         // What was committed while the bucket was listed is young no more.
         let since = manifests(&self.client, end, false).await?;
         let checked = self.report.checked;
         self.learn(since).await?;
+        self.learn_pages().await?;
         self.learn_dead().await?;
         self.report.checked = checked;
-        for (id, object) in young {
-            if !self.known.has(id) {
-                self.report.put(Unreferenced::Young, &object.key, object.size);
+        for (id, object, why) in young {
+            let merged = object.key.parse::<SegmentKey>().ok().and_then(|key| key.merged);
+            if merged.is_some_and(|on| self.unread.contains(&on)) {
+                // A page may refer to it: the page is the problem.
+            } else if !self.known.has(id) {
+                self.report.put(why, &object.key, object.size);
             } else if self.known.see(&object.key, object.size) == Verdict::Unknown(id) {
                 self.report.put(Unreferenced::NotOurs, &object.key, object.size);
             }
+        }
+        for (key, object) in unknown_pages.into_iter().filter(|(key, _)| !self.known.has_page(key)) {
+            let orphan = orphan_pages.contains(&key.page);
+            let why = if orphan { Unreferenced::Orphan } else { Unreferenced::Young };
+            self.report.put(why, &object.key, object.size);
         }
         let missing: Vec<SegmentNumber> = self.known.unseen().filter(|number| *number < end).collect();
         for number in missing {
@@ -242,6 +266,7 @@ impl Verification<'_> {
         &mut self,
         object: ListedObject,
         unknown: &mut Vec<(SegmentId, ListedObject)>,
+        unknown_pages: &mut Vec<(PageKey, ListedObject)>,
     ) -> Result<(), VerifyError> {
         let ListedObject { key, size } = &object;
         self.report.bucket.count(*size);
@@ -253,7 +278,11 @@ impl Verification<'_> {
             Verdict::Later => self.report.put(Unreferenced::LaterIncarnation, key, *size),
             Verdict::NotOurs => self.report.put(Unreferenced::NotOurs, key, *size),
             Verdict::Unknown(id) => unknown.push((id, object)),
-            Verdict::WrongSize { number } => {
+            Verdict::UnknownPage(key) => unknown_pages.push((key, object)),
+            Verdict::WrongSize { number: None } => {
+                self.paged_wrong.extend(key.parse::<SegmentKey>().map(|key| key.segment).ok());
+            }
+            Verdict::WrongSize { number: Some(number) } => {
                 let detail = |right| format!("{size} bytes are there, {right} were committed");
                 self.confirm(number, ProblemKind::WrongSize, detail).await?;
             }
@@ -261,11 +290,11 @@ impl Verification<'_> {
         Ok(())
     }
 
-    /// Asks which objects are orphans; the others are young, or were committed lately.
+    /// Asks which objects are orphans, if no manifest page refers to them; the others are young, or were committed lately.
     async fn find_orphans(
         &mut self,
         unknown: &mut Vec<(SegmentId, ListedObject)>,
-        young: &mut Vec<(SegmentId, ListedObject)>,
+        judged: &mut Vec<(SegmentId, ListedObject, Unreferenced)>,
     ) -> Result<(), VerifyError> {
         for some in std::mem::take(unknown).chunks(FIND_ORPHANS_MAX) {
             let candidates = some.iter().map(|(id, _)| *id).collect();
@@ -273,14 +302,27 @@ impl Verification<'_> {
             let question = FindOrphans { incarnation, candidates, on: None, pages: Vec::new() };
             let orphans = self.client.query(question).await?.orphans;
             for (id, object) in some {
-                if orphans.binary_search(id).is_ok() {
-                    self.report.put(Unreferenced::Orphan, &object.key, object.size);
-                } else {
-                    young.push((*id, object.clone()));
-                }
+                let orphan = orphans.binary_search(id).is_ok();
+                let why = if orphan { Unreferenced::Orphan } else { Unreferenced::Young };
+                judged.push((*id, object.clone(), why));
             }
         }
         Ok(())
+    }
+
+    /// Asks which manifest pages are orphans.
+    async fn find_orphan_pages(
+        &self,
+        unknown: &[(PageKey, ListedObject)],
+    ) -> Result<BTreeSet<PageId>, VerifyError> {
+        let mut orphans = BTreeSet::new();
+        for some in unknown.chunks(FIND_ORPHANS_MAX) {
+            let pages = some.iter().map(|(key, _)| *key).collect();
+            let incarnation = self.report.incarnation;
+            let question = FindOrphans { incarnation, candidates: Vec::new(), on: None, pages };
+            orphans.extend(self.client.query(question).await?.orphan_pages);
+        }
+        Ok(orphans)
     }
 
     /// Reports a problem with a whole object, if something still refers to it.

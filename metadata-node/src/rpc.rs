@@ -109,6 +109,7 @@ fn jobs(router: Router, handle: &Handle) -> Router {
 
 fn manifests(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, metadata::ListManifests, list_manifests);
+    let router = unary!(router, handle, metadata::ListPages, list_pages);
     unary!(router, handle, metadata::ListDead, list_dead)
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::page::{DeadPage, PlannedPage};
 use super::replace::DeadObject;
 use crate::id::{Incarnation, LogIndex, SegmentNumber, TopicPartition};
 use crate::object_key::SegmentKey;
@@ -83,4 +84,38 @@ pub struct DeadList {
     pub objects: Vec<DeadObject>,
     /// Whether there are more.
     pub more: bool,
+    /// All dead manifest pages, with the first page of the list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<DeadPage>,
+}
+
+/// Asks for live manifest pages, by a linearizable read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPages {
+    /// The partition and the first offset of the last one before.
+    pub after: Option<(TopicPartition, Offset)>,
+    /// At most so many, 1 to [`MANIFEST_ROWS_MAX`](crate::limits::MANIFEST_ROWS_MAX).
+    pub limit: u32,
+}
+
+/// Live manifest pages, in order of partition and offset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageList {
+    /// The pages.
+    pub pages: Vec<ListedPage>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// A live manifest page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedPage {
+    /// The object.
+    pub page: PlannedPage,
+    /// The first offset of its first slice.
+    pub base_offset: Offset,
+    /// One past the last offset of its last slice.
+    pub end_offset: Offset,
+    /// How many slices it has.
+    pub slices: u32,
 }

@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 
 use carnax_core::id::{Incarnation, SegmentId, SegmentNumber};
-use carnax_core::object_key::{ArchiveKey, BOOTSTRAP, INCARNATION, SegmentKey, SnapshotKey, SnapshotPartKey};
+use carnax_core::object_key::{
+    ArchiveKey, BOOTSTRAP, INCARNATION, PageKey, SegmentKey, SnapshotKey, SnapshotPartKey,
+};
 
 /// Objects that the metadata core knows: some 70 bytes of memory each.
 #[derive(Debug)]
 pub(super) struct Known {
     incarnation: Incarnation,
     objects: BTreeMap<SegmentId, Object>,
+    /// Manifest pages, and whether they are live.
+    pages: BTreeMap<PageKey, bool>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Object {
-    number: SegmentNumber,
+    /// None for one that only a manifest page knows.
+    number: Option<SegmentNumber>,
     size: u64,
     /// CRC32C of the whole key: an object under another key is another one.
     key: u32,
@@ -27,12 +32,14 @@ struct Object {
 pub(super) enum Verdict {
     /// The log needs it, and its size is right.
     Live,
-    /// The log needs it, and it has another size.
-    WrongSize { number: SegmentNumber },
+    /// The log needs it, and it has another size; without a number it is looked at again with its manifest page.
+    WrongSize { number: Option<SegmentNumber> },
     /// It was part of the log once.
     Dead,
     /// It may be young, an orphan, or committed since.
     Unknown(SegmentId),
+    /// A manifest page of which the same is to be said.
+    UnknownPage(PageKey),
     /// A segment of an earlier incarnation that nothing refers to.
     Earlier,
     /// Something of a later incarnation.
@@ -47,14 +54,29 @@ pub(super) enum Verdict {
 
 impl Known {
     pub(super) fn new(incarnation: Incarnation) -> Self {
-        Self { incarnation, objects: BTreeMap::new() }
+        Self { incarnation, objects: BTreeMap::new(), pages: BTreeMap::new() }
     }
 
     /// Takes in an object; what is said last of it counts.
-    pub(super) fn insert(&mut self, number: SegmentNumber, key: &SegmentKey, size: u64, live: bool) {
+    pub(super) fn insert(&mut self, number: Option<SegmentNumber>, key: &SegmentKey, size: u64, live: bool) {
         let crc = checksum(&key.to_string());
         let seen = self.objects.get(&key.segment).is_some_and(|object| object.seen);
         self.objects.insert(key.segment, Object { number, size, key: crc, live, seen });
+    }
+
+    /// Takes in a manifest page.
+    pub(super) fn insert_page(&mut self, key: PageKey, live: bool) {
+        self.pages.insert(key, live);
+    }
+
+    /// Whether a manifest page is known.
+    pub(super) fn has_page(&self, key: &PageKey) -> bool {
+        self.pages.contains_key(key)
+    }
+
+    /// Whether an object was in the listing.
+    pub(super) fn was_seen(&self, id: SegmentId) -> bool {
+        self.objects.get(&id).is_some_and(|object| object.seen)
     }
 
     /// Whether there is an object of that id.
@@ -83,12 +105,21 @@ impl Known {
 
     /// The live segments whose objects were not in the listing.
     pub(super) fn unseen(&self) -> impl Iterator<Item = SegmentNumber> {
-        self.objects.values().filter(|object| object.live && !object.seen).map(|object| object.number)
+        self.objects.values().filter(|object| object.live && !object.seen).filter_map(|object| object.number)
     }
 
     fn judge_other(&self, text: &str) -> Verdict {
         if [BOOTSTRAP, INCARNATION].contains(&text) {
             return Verdict::Cluster;
+        }
+        if let Ok(key) = text.parse::<PageKey>() {
+            return match self.pages.get(&key) {
+                Some(true) => Verdict::Live,
+                Some(false) => Verdict::Dead,
+                None if key.incarnation == self.incarnation => Verdict::UnknownPage(key),
+                None if key.incarnation < self.incarnation => Verdict::Earlier,
+                None => Verdict::Later,
+            };
         }
         let backup = [
             text.parse::<ArchiveKey>().ok().map(|key| key.incarnation),
@@ -111,7 +142,7 @@ fn checksum(key: &str) -> u32 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use carnax_core::id::{LogIndex, PartitionIndex, TopicId, TopicPartition};
+    use carnax_core::id::{LogIndex, PageId, PartitionIndex, TopicId, TopicPartition};
     use carnax_core::time::Timestamp;
     use proptest::prelude::*;
 
@@ -138,8 +169,8 @@ mod tests {
             let mut known = Known::new(OWN);
             for (number, (is, ..)) in (0..).zip(&objects) {
                 match is {
-                    0 => known.insert(SegmentNumber(number), &key(number), 100, true),
-                    1 => known.insert(SegmentNumber(number), &key(number), 100, false),
+                    0 => known.insert(Some(SegmentNumber(number)), &key(number), 100, true),
+                    1 => known.insert(Some(SegmentNumber(number)), &key(number), 100, false),
                     _ => {}
                 }
             }
@@ -152,7 +183,7 @@ mod tests {
                 let (key, cut) = (key(number), cut / 2);
                 let verdict = known.see(&key.to_string(), 100 - cut);
                 let right = match (is, key.incarnation) {
-                    (0, _) if cut > 0 => Verdict::WrongSize { number: SegmentNumber(number) },
+                    (0, _) if cut > 0 => Verdict::WrongSize { number: Some(SegmentNumber(number)) },
                     (0, _) => Verdict::Live,
                     (1, _) => Verdict::Dead,
                     (_, OWN) => Verdict::Unknown(key.segment),
@@ -168,10 +199,14 @@ mod tests {
     fn what_is_not_a_segment_is_told_apart() {
         let mut known = Known::new(OWN);
         let live = key(1);
-        known.insert(SegmentNumber(1), &live, 5, true);
+        known.insert(Some(SegmentNumber(1)), &live, 5, true);
         let archive = |incarnation| ArchiveKey { incarnation, first: LogIndex(1), last: LogIndex(9) };
         let snapshot = SnapshotKey { incarnation: Incarnation(1), last: LogIndex(9) };
         let part = SnapshotPartKey { snapshot, attempt: 7, part: 0 };
+        let on = key(3).merged.unwrap_or_else(|| unreachable!("every third one is merged"));
+        let page = PageKey { incarnation: OWN, on, page: PageId::from_parts(Timestamp::EPOCH, 1) };
+        let other_page = PageKey { page: PageId::from_parts(Timestamp::EPOCH, 2), ..page };
+        known.insert_page(page, true);
         let moved = SegmentKey { merged: key(3).merged, ..live };
         for (key, verdict) in [
             (BOOTSTRAP.to_owned(), Verdict::Cluster),
@@ -183,6 +218,8 @@ mod tests {
             (SegmentKey { incarnation: Incarnation(3), ..key(2) }.to_string(), Verdict::Later),
             (moved.to_string(), Verdict::Unknown(live.segment)),
             (format!("{live}.bak"), Verdict::NotOurs),
+            (page.to_string(), Verdict::Live),
+            (other_page.to_string(), Verdict::UnknownPage(other_page)),
             ("notes.txt".to_owned(), Verdict::NotOurs),
             ("2/archive/notes.txt".to_owned(), Verdict::NotOurs),
         ] {

@@ -56,7 +56,7 @@ impl Verification<'_> {
     }
 
     /// Looks into objects, many at a time; those with problems come back.
-    async fn look(&mut self, wanted: Vec<Manifest>, bytes: &mut u64) -> Vec<(Manifest, Examined)> {
+    pub(super) async fn look(&mut self, wanted: Vec<Manifest>, bytes: &mut u64) -> Vec<(Manifest, Examined)> {
         let (store, memory, depth) = (&*self.object_store, &*self.memory, self.depth);
         let looks = futures::stream::iter(wanted).map(|manifest| look(store, memory, depth, manifest));
         let mut looks = std::pin::pin!(looks.buffer_unordered(self.concurrency));
@@ -172,7 +172,11 @@ async fn read_footer(
 
 /// Reads with more patience than the store has by itself: a verification takes hours, and a bucket that is away for a second
 /// says nothing about the log.
-async fn get(store: &dyn ObjectStore, key: &str, range: GetRange) -> Result<bytes::Bytes, ObjectStoreError> {
+pub(super) async fn get(
+    store: &dyn ObjectStore,
+    key: &str,
+    range: GetRange,
+) -> Result<bytes::Bytes, ObjectStoreError> {
     let mut pause = PAUSE;
     for _ in 1..TRIES {
         match store.get(key, range).await {

@@ -13,8 +13,8 @@ use carnax_core::metadata::{
     DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
     DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
     FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListDead, ListGroups,
-    ListManifests, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanCompaction, PlanFetch,
-    PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob,
+    ListManifests, ListPages, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanCompaction,
+    PlanFetch, PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob,
     SetFencingToken, SettingsDescription, TakeJob, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
@@ -308,6 +308,7 @@ fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
     let router = query!(router, inner, FindOrphans, answer::find_orphans);
     let router = query!(router, inner, ListManifests, answer::list_manifests);
     let router = query!(router, inner, ListDead, answer::list_dead);
+    let router = query!(router, inner, ListPages, answer::list_pages);
     let router =
         command!(router, inner, ReplaceSlices, SlicesReplaced, |_, request| Command::ReplaceSlices(request));
     let router =

@@ -17,7 +17,7 @@ const START: i64 = 1_600_000_000_000;
 const RECORDS: i64 = 48;
 
 /// A partition with forty-eight records in four merged slices, the first two of which are in a page.
-async fn with_history() -> Frontend {
+pub async fn with_history() -> Frontend {
     let frontend = start().await;
     let body = json!({"partitions": 1, "config": {"retention.ms": "-1"}}).to_string();
     assert_eq!(frontend.call("PUT", "/v1/topics/t", &[], body).await.status, StatusCode::CREATED);
@@ -39,7 +39,7 @@ async fn with_history() -> Frontend {
     frontend
 }
 
-async fn pages(frontend: &Frontend) -> Vec<String> {
+pub async fn pages(frontend: &Frontend) -> Vec<String> {
     keys(&frontend.store).await.into_iter().filter(|key| key.parse::<PageKey>().is_ok()).collect()
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use carnax_core::id::{Incarnation, LogIndex, SegmentId};
-use carnax_core::object_key::{ArchiveKey, SegmentKey};
+use carnax_core::id::{Incarnation, LogIndex, PageId, SegmentId};
+use carnax_core::manifest_page::ManifestPage;
+use carnax_core::object_key::{ArchiveKey, PageKey, SegmentKey};
 use carnax_core::segment::Footer;
 use carnax_core::time::Timestamp;
 use carnax_frontend::verify::{
@@ -20,6 +21,7 @@ use serde_json::json;
 
 use super::fake_metadata::START;
 use super::maintenance::{keys, worker};
+use super::paging;
 use super::support::{Frontend, start};
 
 async fn verified(frontend: &Frontend, depth: Depth) -> Report {
@@ -284,5 +286,51 @@ async fn a_bucket_that_fails_for_a_moment_is_no_problem_of_the_log() {
     frontend.store.script(Verb::Get, [Fault::fail(Failure::Before), Fault::fail(Failure::Before)]);
     let report = verified(&frontend, Depth::Records).await;
     assert_eq!(report.problem_count, 0, "{:?}", report.problems);
+    frontend.stop().await;
+}
+
+#[tokio::test]
+async fn manifest_pages_and_the_objects_that_only_they_know_are_verified_too() {
+    let frontend = paging::with_history().await;
+    let page = paging::pages(&frontend).await.remove(0);
+    let whole_page = read(&frontend, &page).await;
+    let decoded = ManifestPage::decode(&whole_page).unwrap();
+    let object = decoded.slices()[0].segment.to_string();
+    let whole_object = read(&frontend, &object).await;
+    // Long enough for a collector that forgot the page to call its objects orphans.
+    frontend.metadata.pass(Duration::from_secs(9 * 60 * 60));
+    let settings = json!({"settings": {"merge.slices": "12"}}).to_string();
+    assert_eq!(frontend.call("PATCH", "/v1/cluster/settings", &[], settings).await.status, StatusCode::OK);
+    for depth in [Depth::Listing, Depth::Footers, Depth::Records] {
+        let report = verified(&frontend, depth).await;
+        assert_eq!((report.problem_count, &report.problems), (0, &vec![]), "{depth:?}");
+        assert!(!report.unreferenced.contains_key(&Unreferenced::Orphan), "{report:?}");
+        assert!(!report.unreferenced.contains_key(&Unreferenced::NotOurs), "{report:?}");
+        if depth == Depth::Records {
+            assert_eq!(report.checked.records, 48);
+        }
+        for (key, whole) in [(&page, &whole_page), (&object, &whole_object)] {
+            delete(&frontend, key).await;
+            let report = verified(&frontend, depth).await;
+            assert_eq!((only(&report).kind, &only(&report).key), (ProblemKind::Missing, key), "{depth:?}");
+            assert_eq!(only(&report).records[0].base_offset.0, 0);
+            assert!(!report.unreferenced.contains_key(&Unreferenced::Orphan), "{report:?}");
+            put(&frontend, key, whole[..whole.len() - 1].to_vec()).await;
+            let report = verified(&frontend, depth).await;
+            assert_eq!((only(&report).kind, &only(&report).key), (ProblemKind::WrongSize, key), "{depth:?}");
+            let mut flipped = whole.clone();
+            flipped[80] ^= 1;
+            replace(&frontend, key, flipped).await;
+            let report = verified(&frontend, depth).await;
+            let seen = *key == page || depth == Depth::Records;
+            assert_eq!(report.problem_count > 0, seen, "{depth:?} {:?}", report.problems);
+            replace(&frontend, key, whole.clone()).await;
+        }
+    }
+    let orphan =
+        PageKey { page: PageId::from_parts(Timestamp::from_millis(START), 5), ..page.parse().unwrap() };
+    put(&frontend, &orphan.to_string(), b"left".to_vec()).await;
+    let report = verified(&frontend, Depth::Footers).await;
+    assert_eq!(report.unreferenced[&Unreferenced::Orphan].keys, [orphan.to_string()]);
     frontend.stop().await;
 }

@@ -1,7 +1,7 @@
 //! What the state knows of all objects, for whoever compares it with the bucket.
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::metadata::{DeadList, ListDead, ListManifests, ManifestList};
+use carnax_core::metadata::{DeadList, ListDead, ListManifests, ListPages, ManifestList, PageList};
 use carnax_core::problem::Problem;
 use carnax_metadata_state::answer;
 
@@ -24,5 +24,10 @@ impl Handle {
     pub(crate) async fn list_dead(&self, request: ListDead) -> Result<DeadList, Problem> {
         let view = self.linearizable().await?;
         self.counted(answer::list_dead(&view.state, &request))
+    }
+
+    pub(crate) async fn list_pages(&self, request: ListPages) -> Result<PageList, Problem> {
+        let view = self.linearizable().await?;
+        self.counted(answer::list_pages(&view.state, &request))
     }
 }

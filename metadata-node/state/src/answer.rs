@@ -32,7 +32,7 @@ pub use group::{
 pub use job::{
     DueJob, NextJob, describe_job, describe_maintenance, due_jobs, find_dead, find_orphans, next_job,
 };
-pub use manifest::{list_dead, list_manifests};
+pub use manifest::{list_dead, list_manifests, list_pages};
 pub use merge::{due_retention, plan_merge};
 pub use page::plan_page;
 pub use producer::{describe_fencing_token, describe_producer, describe_settings};

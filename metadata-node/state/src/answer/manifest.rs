@@ -7,8 +7,10 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{PartitionIndex, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{
-    DeadList, DeadObject, ListDead, ListManifests, Manifest, ManifestList, ManifestSlice,
+    DeadList, DeadObject, DeadPage, ListDead, ListManifests, ListPages, ListedPage, Manifest, ManifestList,
+    ManifestSlice, PageList,
 };
+use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 
 use crate::State;
@@ -65,7 +67,42 @@ pub fn list_dead(state: &State, request: &ListDead) -> Result<DeadList, Problem>
         key: state.segments.key(*number, dead.incarnation, dead.id),
         size: u64::from(dead.size),
     });
-    Ok(DeadList { objects: page.collect(), more: dead.next().is_some() })
+    let objects = page.collect();
+    let dead_pages = state.dead_pages.iter().filter(|_| request.after.is_none());
+    let pages = dead_pages.map(|((died_at, _), dead)| DeadPage {
+        died_at: *died_at,
+        key: dead.page.key(dead.on),
+        size: u64::from(dead.page.size),
+        owns_slices: dead.owns_slices,
+    });
+    Ok(DeadList { objects, more: dead.next().is_some(), pages: pages.collect() })
+}
+
+/// Live manifest pages behind a place.
+///
+/// # Errors
+/// `invalid_value` for a limit that is none.
+pub fn list_pages(state: &State, request: &ListPages) -> Result<PageList, Problem> {
+    let limit = usize::try_from(page_rows(request.limit)?).unwrap_or(usize::MAX);
+    let first = request.after.map_or(Bound::Unbounded, |(on, _)| Bound::Included(on.topic));
+    let partitions = state.topics.by_id.range((first, Bound::Unbounded)).flat_map(|(topic, described)| {
+        let numbered = (0..).zip(&described.partitions);
+        numbered.map(|(index, partition)| {
+            (TopicPartition { topic: *topic, partition: PartitionIndex(index) }, partition)
+        })
+    });
+    let mut pages = partitions.flat_map(|(on, partition)| {
+        let behind = move |base: Offset| request.after.is_none_or(|after| after < (on, base));
+        let pages = partition.pages.all().iter().filter(move |page| behind(page.base));
+        pages.map(move |page| ListedPage {
+            page: page.planned(on),
+            base_offset: page.base,
+            end_offset: page.end,
+            slices: page.slices,
+        })
+    });
+    let listed = pages.by_ref().take(limit).collect();
+    Ok(PageList { pages: listed, more: pages.next().is_some() })
 }
 
 /// The slices that refer to segments in a range of numbers, in order of partition and offset.
