@@ -1,6 +1,7 @@
 //! All processes of a cluster: three metadata nodes and frontends, on an S3 server that lives in this process or elsewhere.
 
 mod restore;
+mod verify;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
