@@ -16,6 +16,7 @@ use carnax_core::metadata::{
 use carnax_core::object_key::SegmentKey;
 use carnax_core::segment::{SealedSegment, SegmentWriter};
 use carnax_object_store::Payload;
+use tokio::time::Instant;
 
 use super::rewrite::{Keep, Part, Rewritten, rewrite};
 use super::sources::Sources;
@@ -53,8 +54,7 @@ pub(super) async fn merge(
 }
 
 async fn carry_out(maintenance: &Maintenance, plan: MergePlan) -> Result<(), MaintenanceError> {
-    let (segment, incarnation) =
-        (SegmentId::from_parts(plan.log_time, maintenance.entropy.next_u128()), plan.incarnation);
+    let (log_time, planned, incarnation) = (plan.log_time, Instant::now(), plan.incarnation);
     let sources = Sources::read(maintenance, plan.parts.iter().flat_map(|part| &part.slices)).await?;
     let (mut writer, mut parts, mut damaged) = (SegmentWriter::new(), Vec::new(), None);
     for part in plan.parts {
@@ -80,6 +80,9 @@ async fn carry_out(maintenance: &Maintenance, plan: MergePlan) -> Result<(), Mai
     drop(sources);
     if !parts.is_empty() {
         let on = parts.iter().map(|part| part.on);
+        // Log time has gone on: to read much takes longer than an object may be old when it is committed.
+        let now = log_time.saturating_add(planned.elapsed());
+        let segment = SegmentId::from_parts(now, maintenance.entropy.next_u128());
         let key = SegmentKey::rewritten(incarnation, segment, on);
         let SealedSegment { chunks, size, crc32c, units } = writer.seal();
         let payload = Payload::with_checksum(chunks, crc32c);
