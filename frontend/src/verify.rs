@@ -10,7 +10,7 @@
 //! what has died never lives again.
 //!
 //! Memory: some 70 bytes for each object that the metadata core knows, a page of slices, and the objects that are read at
-//! the moment ([`OBJECT_MEMORY_BYTES`]).
+//! the moment (half a GiB of them).
 
 mod compare;
 mod examine;
