@@ -89,6 +89,7 @@ async fn start_node(
         election: ELECTION,
         maintenance_queue: None,
         backup: carnax_metadata_node::BackupSettings::off(),
+        disk_free_min: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = carnax_metadata_node::Components {

@@ -27,6 +27,7 @@ pub(crate) fn status(raft: &RaftNode, cluster: ClusterId, incarnation: Incarnati
         partitions: state.partitions,
         slices: state.slices,
         segments: state.segments,
+        disk_full: false,
     }
 }
 

@@ -51,6 +51,11 @@ pub struct Settings {
     #[command(flatten)]
     pub backup: BackupSettings,
 
+    /// Bytes of the disk that are kept back: with less free, the node refuses proposals and hands leadership over; by default 1 GiB, or a
+    /// twentieth of the disk if that is less.
+    #[arg(long, env = "CARNAX_DISK_FREE_MIN", value_name = "BYTES")]
+    pub disk_free_min: Option<u64>,
+
     /// How often a leader tells followers that it is there.
     #[arg(skip = Duration::from_millis(200))]
     pub heartbeat: Duration,

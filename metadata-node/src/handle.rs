@@ -29,6 +29,7 @@ use carnax_platform::entropy::Entropy;
 use futures::stream::Stream;
 
 use crate::cluster;
+use crate::disk_care::Room;
 use crate::group_sessions::GroupSessions;
 use crate::membership;
 use crate::metrics::Metrics;
@@ -48,6 +49,7 @@ struct Parts {
     metrics: Metrics,
     cluster: ClusterId,
     incarnation: Incarnation,
+    room: Room,
     /// The last log entry that is in the archive for sure; all of them if there is none.
     archived: AtomicU64,
 }
@@ -73,7 +75,17 @@ impl Handle {
     ) -> Self {
         let metrics = Metrics::new();
         let archived = AtomicU64::new(if is_archived { 0 } else { u64::MAX });
-        Self(Arc::new(Parts { raft, entropy, sessions, stamper, metrics, cluster, incarnation, archived }))
+        Self(Arc::new(Parts {
+            raft,
+            entropy,
+            sessions,
+            stamper,
+            metrics,
+            cluster,
+            incarnation,
+            room: Room::default(),
+            archived,
+        }))
     }
 
     pub(crate) fn raft(&self) -> &RaftNode {
@@ -87,6 +99,11 @@ impl Handle {
     /// The log time of the next entry, while this node leads.
     pub(crate) fn log_time(&self) -> Timestamp {
         self.0.stamper.stamp().log_time.max(self.0.raft.state().state.log_time())
+    }
+
+    /// Whether this node's disk has room.
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -181,7 +198,8 @@ impl Handle {
 
     /// The cluster as this node sees it; asks nobody.
     pub(crate) fn cluster_status(&self) -> ClusterStatus {
-        cluster::status(&self.0.raft, self.0.cluster, self.0.incarnation)
+        let status = cluster::status(&self.0.raft, self.0.cluster, self.0.incarnation);
+        ClusterStatus { disk_full: self.0.room.is_full(), ..status }
     }
 
     /// What keeps this node from serving; empty if nothing does.
@@ -195,6 +213,7 @@ impl Handle {
             let wanted = state.voters_wanted;
             reasons.push(format!("appends wait until {wanted} nodes vote, as the bootstrap list asks for"));
         }
+        reasons.extend(self.0.room.why_not());
         reasons
     }
 
@@ -202,6 +221,7 @@ impl Handle {
     ///
     /// Dropping the future does not take the command back.
     pub(crate) async fn propose(&self, command: Command) -> Result<Reply, Problem> {
+        self.counted(self.0.room.check())?;
         let timer = self.0.metrics.commit.start_timer();
         let proposed = self.0.raft.propose(command, DEADLINE).await;
         timer.observe_duration();

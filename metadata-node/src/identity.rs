@@ -60,6 +60,23 @@ pub struct MemoryNodeDisk {
     /// Log and snapshots, with what an fsync has made durable.
     pub raft: MemoryDisk,
     files: Arc<Mutex<BTreeMap<&'static str, Vec<u8>>>>,
+    space: Arc<Mutex<Option<Space>>>,
+}
+
+/// How much room a disk has, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What this process may still write.
+    pub free: u64,
+    /// All there is.
+    pub total: u64,
+}
+
+impl MemoryNodeDisk {
+    /// From now on the disk says that it has so much room; it says nothing at first.
+    pub fn set_space(&self, space: Space) {
+        *self.space.lock().unwrap_or_else(PoisonError::into_inner) = Some(space);
+    }
 }
 
 /// A disk that cannot say who it is.
@@ -113,6 +130,21 @@ impl Disk {
         let disk = entropy.next_u128();
         self.write(DISK, &DiskDocument { disk: disk.to_string() })?;
         Ok(disk)
+    }
+
+    /// How much room the disk has; none if it does not say.
+    pub(crate) async fn space(&self) -> io::Result<Option<Space>> {
+        match self {
+            Self::Memory(memory) => Ok(*memory.space.lock().unwrap_or_else(PoisonError::into_inner)),
+            Self::Directory(dir) => {
+                let dir = dir.clone();
+                // A disk that hangs must hold up no other task.
+                let stat = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&dir));
+                let stat = stat.await.map_err(io::Error::other)??;
+                let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+                Ok(Some(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) }))
+            }
+        }
     }
 
     /// The identity of this disk, once it has one.

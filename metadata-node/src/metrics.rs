@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) log_entries: IntGauge,
     pub(crate) unfinished_fsync_age: IntGauge,
     pub(crate) clock_offset: IntGauge,
+    pub(crate) disk: DiskMetrics,
     pub(crate) state: StateGauges,
     pub(crate) heartbeats: IntCounterVec,
     pub(crate) members_expelled: IntCounter,
@@ -37,6 +38,13 @@ pub(crate) struct BackupMetrics {
     pub(crate) archived: IntGauge,
     pub(crate) bytes: IntCounterVec,
     pub(crate) failures: IntCounter,
+}
+
+/// How much room there is.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskMetrics {
+    pub(crate) free: IntGauge,
+    pub(crate) full: IntGauge,
 }
 
 /// How queues are told about commits.
@@ -121,6 +129,7 @@ impl Metrics {
                 "carnax_metadata_clock_offset_milliseconds",
                 "Distance of this node's wall clock from the median of the voters', seen while leading.",
             ),
+            disk: DiskMetrics::new(&gauge),
             state: StateGauges::new(&gauge),
             heartbeats: counters(
                 "carnax_metadata_heartbeats_total",
@@ -144,6 +153,21 @@ impl Metrics {
                 "Append units that were refused alone, by their code.",
             ),
             registry,
+        }
+    }
+}
+
+impl DiskMetrics {
+    fn new(gauge: &impl Fn(&'static str, &'static str) -> IntGauge) -> Self {
+        Self {
+            free: gauge(
+                "carnax_metadata_disk_free_bytes",
+                "What may still be written to the disk of the Raft log.",
+            ),
+            full: gauge(
+                "carnax_metadata_disk_full",
+                "1 while the disk is nearly full, so that this node proposes nothing.",
+            ),
         }
     }
 }

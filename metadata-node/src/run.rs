@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::backup::{self, Backup, Vault};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::Settings;
+use crate::disk_care::DiskCare;
 use crate::duties::Duties;
 use crate::group_sessions::{self, GroupSessions};
 use crate::handle::Handle;
@@ -144,6 +145,7 @@ pub async fn run(
 /// A node that is part of its cluster.
 struct Node {
     duties: Duties,
+    disk_care: DiskCare,
     queues: Arc<dyn Queues>,
     maintenance_queue: Option<String>,
     backup: Option<Backup>,
@@ -182,7 +184,14 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let clock = Arc::clone(&components.clock);
     let (bootstrap, advertised) = (identity.bootstrap, advertised.to_owned());
     let (queues, maintenance_queue) = (Arc::clone(&components.queues), settings.maintenance_queue.clone());
+    let disk_care = DiskCare {
+        handle: handle.clone(),
+        disk: components.disk.clone(),
+        free_min: settings.disk_free_min,
+        network: Arc::clone(&components.network),
+    };
     Ok(Node {
+        disk_care,
         queues,
         maintenance_queue,
         backup,
@@ -230,6 +239,9 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
     let handle = node.duties.handle.clone();
     let raft = handle.raft().clone();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    // A disk that is full is known before the first proposal.
+    node.disk_care.look().await;
+    tasks.spawn(node.disk_care.run(stop.clone()));
     tasks.spawn(node.duties.run(stop.clone()));
     tasks.spawn(group_sessions::watch(handle.clone(), stop.clone()));
     tasks.spawn(due_jobs::run(

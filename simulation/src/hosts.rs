@@ -50,6 +50,7 @@ impl NodeHost {
             election: Duration::from_millis(1_000),
             maintenance_queue: None,
             backup: carnax_metadata_node::BackupSettings::off(),
+            disk_free_min: None,
             snapshot_log_bytes: self.snapshot_log_bytes,
         };
         let components = carnax_metadata_node::Components {

@@ -38,6 +38,9 @@ pub struct ClusterStatus {
     pub slices: u64,
     /// Segments in the state.
     pub segments: u64,
+    /// Whether the disk of the asked node is nearly full, so that it proposes nothing.
+    #[serde(default)]
+    pub disk_full: bool,
 }
 
 /// One node of the cluster.

@@ -236,6 +236,7 @@ fn cluster_calls_are_understood_as_ever() {
             partitions: 12,
             slices: 1_000_000,
             segments: 500_000,
+            disk_full: false,
         },
     );
     check("AddNode", &AddNode { address: "127.0.0.1:7002".to_owned(), disk: Some(1 << 100), promote: true });

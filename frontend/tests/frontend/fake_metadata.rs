@@ -225,6 +225,7 @@ impl Inner {
             partitions: status.partitions,
             slices: status.slices,
             segments: status.segments,
+            disk_full: false,
         }
     }
 }

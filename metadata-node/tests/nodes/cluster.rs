@@ -10,8 +10,8 @@ use carnax_core::metadata::{Call, ClusterStatus, DescribeCluster, NodeRole};
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_node::{
-    BackupSettings, Components, Disk, RestoreComponents, RestoreError, RestoreSettings, Restored, RunError,
-    Settings, restore, run,
+    BackupSettings, Components, Disk, MemoryNodeDisk, RestoreComponents, RestoreError, RestoreSettings,
+    Restored, RunError, Settings, Space, restore, run,
 };
 use carnax_object_store::{FaultStore, MemoryStore};
 use carnax_platform::clock::{Clock, SystemClock};
@@ -43,6 +43,8 @@ pub(crate) struct TestNode {
     pub(crate) address: String,
     dir: TempDir,
     clock: Arc<LeapingClock>,
+    /// What it writes to instead of its folder.
+    memory: Option<MemoryNodeDisk>,
     running: Option<Running>,
 }
 
@@ -95,11 +97,29 @@ impl TestCluster {
             address: address.clone(),
             dir: tempfile::tempdir().unwrap(),
             clock: Arc::new(LeapingClock { system: SystemClock::new(), ahead_seconds: AtomicU64::new(0) }),
+            memory: None,
             running: None,
         };
         let store = Arc::new(FaultStore::new(MemoryStore::new()));
         let (backup, queues) = (BackupSettings::off(), Arc::default());
         Self { nodes: addresses.iter().map(node).collect(), addresses, store, backup, queues }
+    }
+
+    /// A cluster that runs and takes appends, on disks of which a test says how much room they have.
+    pub(crate) async fn start_in_memory(count: usize) -> Self {
+        let mut cluster = Self::new(count);
+        for node in 0..count {
+            cluster.nodes[node].memory = Some(MemoryNodeDisk::default());
+            cluster.start_node(node);
+        }
+        cluster.wait_for_voters(count).await;
+        cluster
+    }
+
+    /// Says how much room the disk of a node has.
+    pub(crate) fn set_free(&self, node: usize, free: u64) {
+        let memory = self.nodes[node].memory.as_ref().expect("the disk is in memory");
+        memory.set_space(Space { free, total: 100 << 30 });
     }
 
     /// A cluster that runs and takes appends.
@@ -127,6 +147,7 @@ impl TestCluster {
             election: Duration::from_millis(500),
             maintenance_queue: Some(MAINTENANCE_QUEUE.to_owned()),
             backup: self.backup.clone(),
+            disk_free_min: None,
             snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
         };
         let components = Components {
@@ -135,7 +156,10 @@ impl TestCluster {
             network: Arc::new(TcpNetwork),
             object_store: Arc::clone(&self.store) as _,
             queues: Arc::clone(&self.queues) as _,
-            disk: Disk::Directory(node.dir.path().to_owned()),
+            disk: match &node.memory {
+                Some(memory) => Disk::Memory(Box::new(memory.clone())),
+                None => Disk::Directory(node.dir.path().to_owned()),
+            },
         };
         let shutdown = CancellationToken::new();
         // One thread: a task that blocks it pauses the node.

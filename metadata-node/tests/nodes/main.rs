@@ -7,6 +7,7 @@
 
 mod backup;
 mod cluster;
+mod disks;
 mod groups;
 mod guarantees;
 mod jobs;

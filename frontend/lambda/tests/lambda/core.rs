@@ -48,6 +48,7 @@ pub async fn start() -> Core {
         election: Duration::from_millis(200),
         maintenance_queue: None,
         backup: carnax_metadata_node::BackupSettings::off(),
+        disk_free_min: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = Components {
