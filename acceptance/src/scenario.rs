@@ -167,7 +167,9 @@ impl Sizes {
         let plan = Plan { linger, sqs_endpoint, ..Plan::new(&self.binaries) };
         let cluster = ProcessCluster::start(&plan).await.context("cannot start a cluster")?;
         let client = cluster.client(&[0, 1])?;
-        client.admin().create_topic(TOPIC, PARTITIONS, &[]).await.context("cannot create the topic")?;
+        // Some records here have timestamps of long ago.
+        let config = [("retention.ms", "-1")];
+        client.admin().create_topic(TOPIC, PARTITIONS, &config).await.context("cannot create the topic")?;
         Ok(cluster)
     }
 
