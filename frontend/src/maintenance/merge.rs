@@ -9,6 +9,8 @@
 //! batches is left as it is: a merge never hides damage. Memory: about twice the bytes of a plan
 //! ([`MERGED_BYTES_TARGET`](carnax_core::limits::MERGED_BYTES_TARGET)).
 
+use std::collections::BTreeSet;
+
 use carnax_core::id::{SegmentId, TopicPartition};
 use carnax_core::metadata::{
     AfterReport, JobLease, MergePart, MergePlan, PlanMerge, ReplaceSlices, ReplacedPart,
@@ -25,7 +27,8 @@ use super::{Maintenance, MaintenanceError, Work};
 use crate::deliberate_bugs::DeliberateBug;
 use crate::metadata_client::CommandError;
 
-/// Asks for plans and carries them out until there is nothing worth it left, or `enough` says so.
+/// Asks for plans and carries them out until there is nothing worth it left, or `enough` says so. A partition with damaged batches is
+/// left as it is, and does not keep others from their turn.
 pub(super) async fn merge(
     maintenance: &Maintenance,
     job: &JobLease,
@@ -33,30 +36,46 @@ pub(super) async fn merge(
     work: &mut Work,
 ) -> Result<(), MaintenanceError> {
     let mut stay = Stay::new(maintenance, job);
-    let mut after = None;
+    let (mut after, mut failed, mut failure) = (None, BTreeSet::new(), None);
     while !enough() {
-        let plan = maintenance.client.query(PlanMerge { after }).await?;
+        let mut plan = maintenance.client.query(PlanMerge { after }).await?;
+        plan.parts.retain(|part| !failed.contains(&part.on));
         let Some(last) = plan.parts.last() else {
-            maintenance.report(job, 0, AfterReport::Finish).await?;
-            work.finished += 1;
-            return Ok(());
+            let next = if failure.is_none() { AfterReport::Finish } else { AfterReport::LayDown };
+            maintenance.report(job, 0, next).await?;
+            work.finished += u64::from(failure.is_none());
+            return failure.map_or(Ok(()), Err);
         };
         after = Some(last.on);
-        if let Err(error) = carry_out(maintenance, plan).await {
-            // Another worker may go on; what failed is told by the one who sees it.
-            let _laid_down = maintenance.report(job, 0, AfterReport::LayDown).await;
-            return Err(error);
+        match carry_out(maintenance, plan).await {
+            Ok(damaged) => {
+                failed.extend(damaged.iter().map(|(on, _)| *on));
+                failure = failure.or(damaged
+                    .into_iter()
+                    .next()
+                    .map(|(on, reason)| MaintenanceError::Damaged { on, reason }));
+            }
+            Err(error) => {
+                // Another worker may go on; what failed is told by the one who sees it.
+                let _laid_down = maintenance.report(job, 0, AfterReport::LayDown).await;
+                return Err(error);
+            }
         }
         work.merged += 1;
         stay.stay(0).await?;
     }
-    Ok(maintenance.report(job, 0, AfterReport::LayDown).await?)
+    maintenance.report(job, 0, AfterReport::LayDown).await?;
+    failure.map_or(Ok(()), Err)
 }
 
-async fn carry_out(maintenance: &Maintenance, plan: MergePlan) -> Result<(), MaintenanceError> {
+/// Gives the parts that hold damaged batches, with what is wrong.
+async fn carry_out(
+    maintenance: &Maintenance,
+    plan: MergePlan,
+) -> Result<Vec<(TopicPartition, String)>, MaintenanceError> {
     let (log_time, planned, incarnation) = (plan.log_time, Instant::now(), plan.incarnation);
     let sources = Sources::read(maintenance, plan.parts.iter().flat_map(|part| &part.slices)).await?;
-    let (mut writer, mut parts, mut damaged) = (SegmentWriter::new(), Vec::new(), None);
+    let (mut writer, mut parts, mut damaged) = (SegmentWriter::new(), Vec::new(), Vec::new());
     for part in plan.parts {
         let MergePart { on, stamp, slices } = &part;
         // A deliberate mistake: the second slice is left out.
@@ -73,7 +92,7 @@ async fn carry_out(maintenance: &Maintenance, plan: MergePlan) -> Result<(), Mai
             Err(reason) => {
                 let on = part.on;
                 tracing::error!(topic = %on.topic, partition = %on.partition, reason, "slices are damaged: they are not merged");
-                damaged = Some(MaintenanceError::Damaged { on, reason });
+                damaged.push((on, reason));
             }
         }
     }
@@ -99,7 +118,7 @@ async fn carry_out(maintenance: &Maintenance, plan: MergePlan) -> Result<(), Mai
         });
         replace(maintenance, &key, size, replaced.collect()).await?;
     }
-    damaged.map_or(Ok(()), Err)
+    Ok(damaged)
 }
 
 /// The largest timestamp of the sources as the metadata core has it: that of the records may be another, where records have the
