@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use carnax::{Client, RetrySettings};
 use carnax_core::metadata::{ClusterStatus, NodeRole};
+use carnax_object_store::{ObjectStoreUrl, S3Settings, S3Store};
 use carnax_s3_test_server::{ACCESS_KEY, BUCKET, S3TestServer, SECRET_KEY};
 use tempfile::TempDir;
 
@@ -224,6 +225,16 @@ impl ProcessCluster {
     /// The URL of the object store.
     pub fn object_store(&self) -> &str {
         &self.bucket.url
+    }
+
+    /// The object store, as the servers see it.
+    ///
+    /// # Errors
+    /// None that can happen.
+    pub async fn open_object_store(&self) -> Result<S3Store> {
+        let S3Bucket { endpoint, url, access_key, secret_key } = &self.bucket;
+        let ObjectStoreUrl::S3 { bucket, prefix } = url.parse()? else { bail!("{url} is not a bucket") };
+        Ok(S3Store::open(&bucket, &prefix, S3Settings::fixed(endpoint, access_key, secret_key)).await)
     }
 
     /// The variables of every server.

@@ -7,6 +7,7 @@ mod failover;
 mod flights;
 mod frozen_function;
 mod groups;
+mod history;
 mod idempotent;
 mod idle;
 mod long_life;
@@ -77,6 +78,8 @@ pub enum Scenario {
     LongLife,
     /// Many small appends over many partitions, at a steady rate: nothing grows for ever.
     Steady,
+    /// A partition with a long past: what it costs to keep, and to read at the start, in the middle and at the end.
+    History,
     /// The object store refuses half of all requests for a while.
     Throttled,
     /// The frontend as a Lambda function stands still between upload and commit, and goes on.
@@ -92,7 +95,8 @@ pub struct Sizes {
     pub binaries: Binaries,
     /// The records.
     pub flights: Arc<Flights>,
-    /// How often to do what is done many times; in `idle`, `long-life`, `steady` and `throttled`, how many seconds it takes.
+    /// How often to do what is done many times; in `idle`, `long-life`, `steady` and `throttled`, how many seconds it takes; in
+    /// `history`, slices.
     pub rounds: usize,
     /// Records of a key in one request, where there is one request in flight per key.
     pub chunk: usize,
@@ -112,6 +116,7 @@ impl Scenario {
             Self::Idle | Self::LongLife => 60,
             Self::Steady => 600,
             Self::Throttled => 30,
+            Self::History => 1_000_000,
             Self::RestartAll => 3,
             Self::Restore => 2_000,
             Self::Idempotent | Self::ColdStarts => 20,
@@ -145,6 +150,7 @@ impl Scenario {
             Self::WokenConsumer => Box::pin(woken_consumer::run(sizes)).await,
             Self::LongLife => Box::pin(long_life::run(sizes)).await,
             Self::Steady => Box::pin(steady::run(sizes)).await,
+            Self::History => Box::pin(history::run(sizes)).await,
             Self::Throttled => Box::pin(throttled::run(sizes)).await,
             Self::FrozenFunction => Box::pin(frozen_function::run(sizes)).await,
             Self::ColdStarts => Box::pin(cold_starts::run(sizes)).await,

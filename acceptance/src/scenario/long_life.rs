@@ -30,8 +30,9 @@ const LONGER: Duration = Duration::from_secs(12);
 const SIZE: u64 = 64 * 1_024;
 
 /// As short as they may be, so that everything happens often.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("merge.slices", "4"),
+    ("page.slices", "2"),
     ("delete.grace.ms", "1000"),
     ("commit.deadline.ms", "2000"),
     ("orphan.age.ms", "3000"),

@@ -120,3 +120,8 @@ async fn many_partitions_are_written_merged_and_expired_at_a_steady_rate() -> Re
 async fn a_store_that_refuses_half_of_all_requests_delays_and_loses_nothing() -> Result<()> {
     passes(Scenario::Throttled, 4).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_past_is_paged_out_and_read_at_both_ends() -> Result<()> {
+    passes(Scenario::History, 2_000).await
+}
