@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Invariants: nothing is deleted that the metadata core did not name. It names only what is, and stays, no part of the log,
-//! so that two workers at the same job, or one that stood still for hours, do no harm. A worker that dies leaves its job to
+//! so that two workers at the same job, or one that stood still for hours, do no harm. And nothing is deleted for a former cluster: the
+//! bucket is asked whose it is before each batch. A worker that dies leaves its job to
 //! the next one, which goes on from the last report. Where nothing is due, the object store is left alone.
 
 mod compact;
@@ -23,10 +24,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnax_core::id::TopicPartition;
+use carnax_core::cluster_document::{self, BYTES_MAX, IncarnationDocument};
+use carnax_core::id::{ClusterId, Incarnation, TopicPartition};
 use carnax_core::metadata::{AfterReport, JobLease, JobTask, ReportJob, TakeJob};
+use carnax_core::object_key;
 use carnax_core::problem::Problem;
-use carnax_object_store::{ObjectStore, ObjectStoreError};
+use carnax_object_store::{GetRange, ObjectStore, ObjectStoreError};
 use carnax_platform::entropy::Entropy;
 
 use crate::deliberate_bugs::DeliberateBugs;
@@ -85,6 +88,19 @@ pub enum MaintenanceError {
         on: TopicPartition,
         /// What is wrong.
         reason: String,
+    },
+    /// A restore has made a new cluster of the bucket: nothing may be deleted for the former one.
+    #[error(
+        "the bucket belongs to incarnation {found} of cluster {cluster}, this worker's metadata nodes to {own}: stop them, and point \
+         this process at those of the restored cluster"
+    )]
+    OtherIncarnation {
+        /// The cluster of the bucket.
+        cluster: ClusterId,
+        /// Its incarnation.
+        found: Incarnation,
+        /// That of the job.
+        own: Incarnation,
     },
     /// What is to be done cannot be done.
     #[error("a plan cannot be carried out: {0}")]
@@ -162,12 +178,27 @@ impl Maintenance {
     }
 }
 
-/// Deletes objects at the pace of maintenance: one result for each.
-async fn delete_many(maintenance: &Maintenance, keys: &[String]) -> Vec<Result<(), ObjectStoreError>> {
+/// Deletes objects at the pace of maintenance, if the bucket still belongs to the incarnation that says so: one result for each.
+async fn delete_many(
+    maintenance: &Maintenance,
+    incarnation: Incarnation,
+    keys: &[String],
+) -> Result<Vec<Result<(), ObjectStoreError>>, MaintenanceError> {
+    check_incarnation(maintenance, incarnation).await?;
     maintenance.pace.turn().await;
     let results = maintenance.object_store.delete_many(keys).await;
     maintenance
         .pace
         .learn(results.iter().any(|result| matches!(result, Err(ObjectStoreError::Throttled { .. }))));
-    results
+    Ok(results)
+}
+
+/// A restore may have made a new cluster out of what a former one would delete.
+async fn check_incarnation(maintenance: &Maintenance, own: Incarnation) -> Result<(), MaintenanceError> {
+    let read = maintenance.object_store.get(object_key::INCARNATION, GetRange::WholeUpTo(BYTES_MAX));
+    let (bytes, _) = maintenance.pace.request(read).await?;
+    let document: IncarnationDocument = cluster_document::parse(&bytes)
+        .map_err(|error| MaintenanceError::Plan(format!("{}: {error}", object_key::INCARNATION)))?;
+    let IncarnationDocument { cluster, incarnation: found, .. } = document;
+    if found == own { Ok(()) } else { Err(MaintenanceError::OtherIncarnation { cluster, found, own }) }
 }

@@ -7,15 +7,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use carnax_core::cluster_document::{self, FORMAT_VERSION, IncarnationDocument};
 use carnax_core::id::{ClusterId, Incarnation};
 use carnax_core::object_key;
 use carnax_core::time::Timestamp;
 use carnax_object_store::{GetRange, ObjectStore, ObjectStoreError, Payload};
 use serde::{Deserialize, Serialize};
-
-/// The documents are small; more is not ours.
-pub(crate) const DOCUMENT_BYTES_MAX: u64 = 64 * 1024;
-pub(crate) const FORMAT_VERSION: u32 = 1;
 
 /// `cluster/bootstrap.json`: written once, and replaced only by a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,24 +27,6 @@ pub(crate) struct BootstrapDocument {
     /// The nodes that are to form the cluster; appends wait until so many vote.
     pub(crate) voters: Vec<String>,
     pub(crate) created: Timestamp,
-}
-
-/// `cluster/incarnation`: the incarnation that may write. A restore compare-and-swaps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct IncarnationDocument {
-    pub(crate) format_version: u32,
-    pub(crate) cluster: ClusterId,
-    pub(crate) incarnation: Incarnation,
-    /// Those before, the newest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) former: Vec<Former>,
-}
-
-/// An incarnation that a restore has replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Former {
-    pub(crate) cluster: ClusterId,
-    pub(crate) incarnation: Incarnation,
 }
 
 /// What a node with an empty disk is to do.
@@ -198,7 +177,7 @@ async fn read_document<T: serde::de::DeserializeOwned>(
     store: &dyn ObjectStore,
     key: &'static str,
 ) -> Result<Option<T>, BootstrapError> {
-    let bytes = match store.get(key, GetRange::WholeUpTo(DOCUMENT_BYTES_MAX)).await {
+    let bytes = match store.get(key, GetRange::WholeUpTo(cluster_document::BYTES_MAX)).await {
         Ok((bytes, _)) => bytes,
         Err(ObjectStoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -211,17 +190,8 @@ pub(crate) fn parse_document<T: serde::de::DeserializeOwned>(
     key: &'static str,
     bytes: &[u8],
 ) -> Result<T, BootstrapError> {
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
-
-    let unreadable = |reason: String| BootstrapError::Unreadable { key, reason };
-    let version: Version = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
-    if version.format_version != FORMAT_VERSION {
-        return Err(unreadable(format!("format version {}", version.format_version)));
-    }
-    serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))
+    cluster_document::parse(bytes)
+        .map_err(|error| BootstrapError::Unreadable { key, reason: error.to_string() })
 }
 
 #[cfg(test)]

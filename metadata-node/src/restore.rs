@@ -18,6 +18,7 @@ mod tail;
 
 use std::sync::Arc;
 
+use carnax_core::cluster_document::{Former, IncarnationDocument};
 use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, TopicPartition};
 use carnax_core::problem::Problem;
 use carnax_metadata_state::restore::{self as state_restore, NewCluster, PartitionEnd};
@@ -32,7 +33,7 @@ pub use settings::RestoreSettings;
 use self::load::Loaded;
 use self::tail::Tail;
 use crate::backup::{Vault, VaultError};
-use crate::bootstrap::{self, BootstrapError, IncarnationDocument};
+use crate::bootstrap::{self, BootstrapError};
 use crate::identity::{Disk, Identity, IdentityError};
 
 /// What a restore works with.
@@ -120,7 +121,7 @@ pub async fn restore(
 
     let (vault, loaded) = load_newest(object_store, &fence).await?;
     tracing::info!(last = %loaded.last, "snapshot and archive are read");
-    let seen = |former: &&bootstrap::Former| former.incarnation >= vault.incarnation;
+    let seen = |former: &&Former| former.incarnation >= vault.incarnation;
     let incarnations: Vec<_> = fence.former.iter().filter(seen).map(|former| former.incarnation).collect();
     let tail = tail::survey(&**object_store, &loaded.state, &incarnations).await?;
     tracing::info!(objects = tail.objects, bytes = tail.bytes, "the tail behind the archive is known");

@@ -1,5 +1,6 @@
 //! Deletes objects that nothing refers to any more, when the metadata core says that no reader can need them.
 
+use carnax_core::id::Incarnation;
 use carnax_core::limits::FIND_DEAD_MAX;
 use carnax_core::manifest_page::ManifestPage;
 use carnax_core::metadata::{AfterReport, DeadObject, DeadPage, FindDead, ForgetDead, JobLease};
@@ -21,7 +22,7 @@ pub(super) async fn collect(
         if enough() {
             return Ok(maintenance.report(job, 0, AfterReport::LayDown).await?);
         }
-        match delete_some(maintenance, &mut stay, work).await {
+        match delete_some(maintenance, job.incarnation, &mut stay, work).await {
             Ok(true) => {}
             Ok(false) => {
                 maintenance.report(job, 0, AfterReport::Finish).await?;
@@ -40,15 +41,16 @@ pub(super) async fn collect(
 /// Deletes the objects of one answer; says whether there were any.
 async fn delete_some(
     maintenance: &Maintenance,
+    incarnation: Incarnation,
     stay: &mut Stay<'_>,
     work: &mut Work,
 ) -> Result<bool, MaintenanceError> {
     let limit = u32::try_from(FIND_DEAD_MAX).expect("the limit fits 32 bits");
     let found = maintenance.client.query(FindDead { limit }).await?;
-    delete(maintenance, &found.objects, work).await?;
+    delete(maintenance, incarnation, &found.objects, work).await?;
     stay.stay(0).await?;
     for page in &found.pages {
-        delete_page(maintenance, page, work).await?;
+        delete_page(maintenance, incarnation, page, work).await?;
         stay.stay(0).await?;
     }
     Ok(!found.objects.is_empty() || !found.pages.is_empty())
@@ -57,6 +59,7 @@ async fn delete_some(
 /// Deletes objects, and has those forgotten that are gone; the others are asked for again.
 async fn delete(
     maintenance: &Maintenance,
+    incarnation: Incarnation,
     dead: &[DeadObject],
     work: &mut Work,
 ) -> Result<(), MaintenanceError> {
@@ -64,7 +67,7 @@ async fn delete(
         return Ok(());
     }
     let keys: Vec<String> = dead.iter().map(|object| object.key.to_string()).collect();
-    let results = delete_many(maintenance, &keys).await;
+    let results = delete_many(maintenance, incarnation, &keys).await?;
     let gone = dead.iter().zip(&results).filter(|(_, result)| result.is_ok());
     let objects: Vec<_> = gone.map(|(object, _)| (object.died_at, object.number)).collect();
     let counted = count(maintenance, dead.iter().map(|object| object.size), results, work);
@@ -77,6 +80,7 @@ async fn delete(
 /// Deletes the objects of a page's slices, then the page. One that is gone was deleted by somebody who died before saying so.
 async fn delete_page(
     maintenance: &Maintenance,
+    incarnation: Incarnation,
     dead: &DeadPage,
     work: &mut Work,
 ) -> Result<(), MaintenanceError> {
@@ -89,13 +93,15 @@ async fn delete_page(
             for slices in page.slices().chunks(FIND_DEAD_MAX) {
                 let keys: Vec<String> = slices.iter().map(|slice| slice.segment.to_string()).collect();
                 let sizes = slices.iter().map(|slice| slice.segment_size);
-                count(maintenance, sizes, delete_many(maintenance, &keys).await, work)?;
+                let results = delete_many(maintenance, incarnation, &keys).await?;
+                count(maintenance, sizes, results, work)?;
             }
         }
         Ok(_) | Err(ObjectStoreError::NotFound { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    count(maintenance, [dead.size], delete_many(maintenance, &[name]).await, work)?;
+    let results = delete_many(maintenance, incarnation, &[name]).await?;
+    count(maintenance, [dead.size], results, work)?;
     forget(maintenance, ForgetDead { objects: Vec::new(), pages: vec![(dead.died_at, dead.key.page)] }).await
 }
 

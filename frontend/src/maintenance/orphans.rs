@@ -168,7 +168,7 @@ impl<'a> Pass<'a> {
 
     async fn delete(&mut self, orphans: &[&ListedObject]) -> Result<(), MaintenanceError> {
         let keys: Vec<String> = orphans.iter().map(|object| object.key.clone()).collect();
-        let results = delete_many(self.maintenance, &keys).await;
+        let results = delete_many(self.maintenance, self.job.incarnation, &keys).await?;
         let mut failed = None;
         for (object, result) in orphans.iter().zip(results) {
             match result {

@@ -7,7 +7,7 @@ use carnax_platform::entropy::Entropy;
 use carnax_queue::{Queues, RECEIVE_WAIT_MAX, Receive};
 use tokio_util::sync::CancellationToken;
 
-use super::Maintenance;
+use super::{Maintenance, MaintenanceError};
 
 /// Nobody asks more often, whatever the metadata core says.
 const ASK_MIN: Duration = Duration::from_secs(1);
@@ -60,8 +60,15 @@ impl Worker {
     }
 
     async fn ask(&self, stop: &CancellationToken) -> Result<Duration, String> {
-        let work = self.maintenance.work(&|| stop.is_cancelled()).await.map_err(|error| error.to_string())?;
-        Ok(work.ask_again.clamp(ASK_MIN, ASK_MAX))
+        match self.maintenance.work(&|| stop.is_cancelled()).await {
+            Ok(work) => Ok(work.ask_again.clamp(ASK_MIN, ASK_MAX)),
+            Err(error @ MaintenanceError::OtherIncarnation { .. }) => {
+                tracing::error!(%error, "this process maintains nothing any more");
+                stop.cancelled().await;
+                Ok(Duration::ZERO)
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Waits for a message, and takes it off when nothing is due any more.

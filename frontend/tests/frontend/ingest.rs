@@ -125,7 +125,7 @@ fn expected(count: usize) -> BTreeMap<String, Vec<String>> {
 async fn messages_of_a_fifo_queue_are_applied_once_in_the_order_of_their_groups_in_whatever_batches_they_come()
  {
     let (frontend, taker) = with_topics(2).await;
-    let objects = || async { frontend.store.list("", "", 1_000).await.unwrap().objects.len() };
+    let objects = || async { frontend.store.list("1/", "", 1_000).await.unwrap().objects.len() };
     let before = objects().await;
     assert_eq!(take(&taker, (0..10).map(fifo).collect()).await, ids([]));
     assert_eq!(objects().await, before + 1, "one batch, one segment");

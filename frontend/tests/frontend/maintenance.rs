@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use carnax_core::id::{Incarnation, SegmentId, TopicId, TopicPartition};
-use carnax_core::object_key::{SEGMENT_FOLDERS, SegmentKey};
+use carnax_core::cluster_document::{BYTES_MAX, FORMAT_VERSION, IncarnationDocument};
+use carnax_core::id::{ClusterId, Incarnation, SegmentId, TopicId, TopicPartition};
+use carnax_core::object_key::{self, SEGMENT_FOLDERS, SegmentKey};
 use carnax_core::time::Timestamp;
 use carnax_frontend::maintenance::{Maintenance, MaintenanceError, Work};
 use carnax_frontend::{Components, Frontend as Embedded, Role, Settings};
-use carnax_object_store::{Failure, Fault, FaultStore, MemoryStore, ObjectStore, Verb};
+use carnax_object_store::{Failure, Fault, FaultStore, GetRange, MemoryStore, ObjectStore, Verb};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
@@ -65,7 +66,16 @@ async fn put(store: &FaultStore<MemoryStore>, key: &str) {
 pub async fn keys(store: &FaultStore<MemoryStore>) -> BTreeSet<String> {
     let page = store.inner().list("", "", 1_000).await.unwrap();
     assert!(!page.more);
-    page.objects.into_iter().map(|object| object.key).collect()
+    let keys = page.objects.into_iter().map(|object| object.key);
+    keys.filter(|key| key != object_key::INCARNATION).collect()
+}
+
+/// What says whose a bucket is.
+pub fn incarnation_document(incarnation: Incarnation) -> bytes::Bytes {
+    let cluster = ClusterId::from_bytes([1; 16]);
+    let document =
+        IncarnationDocument { format_version: FORMAT_VERSION, cluster, incarnation, former: Vec::new() };
+    serde_json::to_vec(&document).unwrap().into()
 }
 
 /// How one kind of job is getting on.
@@ -113,7 +123,6 @@ async fn leave_behind(frontend: &Frontend) -> (BTreeSet<String>, BTreeSet<String
         SegmentKey { merged, ..key(DUE - HOUR / 2, 3) }.to_string(),
         "1/segments/00/notes.txt".to_owned(),
         format!("{old}.bak"),
-        "cluster/incarnation".to_owned(),
     ];
     let mut orphans: BTreeSet<String> =
         (0..50).map(|n| key(Duration::from_secs(60) * n, n.into()).to_string()).collect();
@@ -240,5 +249,43 @@ async fn a_process_without_a_queue_asks_by_itself() {
     until("the orphans are gone", async || keys(&frontend.store).await.is_disjoint(&orphans)).await;
     assert_eq!(values(&both).await, ["b", "c"]);
     both.stop().await;
+    frontend.stop().await;
+}
+
+/// A restore takes the bucket.
+async fn restore(store: &FaultStore<MemoryStore>) {
+    let range = GetRange::WholeUpTo(BYTES_MAX);
+    let (_, version) = store.inner().get(object_key::INCARNATION, range).await.unwrap();
+    let document = incarnation_document(Incarnation(2));
+    store.inner().compare_and_swap(object_key::INCARNATION, Some(version), document).await.unwrap();
+}
+
+async fn deletes_nothing_after_a_restore(frontend: &Frontend) {
+    let before = keys(&frontend.store).await;
+    restore(&frontend.store).await;
+    let refused = worker(frontend).work().await;
+    assert!(
+        matches!(refused, Err(MaintenanceError::OtherIncarnation { found: Incarnation(2), .. })),
+        "{refused:?}"
+    );
+    assert_eq!(keys(&frontend.store).await, before);
+}
+
+#[tokio::test]
+async fn orphans_of_a_former_incarnation_are_left_to_the_restored_cluster() {
+    let (frontend, _) = with_records().await;
+    leave_behind(&frontend).await;
+    deletes_nothing_after_a_restore(&frontend).await;
+    frontend.stop().await;
+}
+
+#[tokio::test]
+async fn what_died_under_a_former_incarnation_is_left_to_the_restored_cluster() {
+    let (frontend, _) = with_records().await;
+    worker(&frontend).work().await.unwrap();
+    let trimmed = frontend.call("DELETE", "/v1/topics/t/partitions/0/records?before=2", &[], "").await;
+    assert_eq!(trimmed.status, StatusCode::OK, "{trimmed:?}");
+    frontend.metadata.pass(HOUR);
+    deletes_nothing_after_a_restore(&frontend).await;
     frontend.stop().await;
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use carnax_core::id::Incarnation;
+use carnax_core::object_key;
 use carnax_core::record::{BatchBuilder, Compression, NewRecord};
 use carnax_core::time::Timestamp;
 use carnax_frontend::{Components, Role, Settings, run};
-use carnax_object_store::{FaultStore, MemoryStore};
+use carnax_object_store::{FaultStore, MemoryStore, ObjectStore as _};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
@@ -65,6 +67,9 @@ pub async fn start_with_queues(
     queues: impl Queues + 'static,
     change: impl FnOnce(&mut Settings),
 ) -> Frontend {
+    let of_cluster = super::maintenance::incarnation_document(Incarnation(1)).into();
+    // Another frontend may have been here before.
+    let _written = store.inner().put_if_absent(object_key::INCARNATION, of_cluster).await;
     let mut settings = Settings::new(vec![metadata.address.clone()], "memory://test".parse().unwrap());
     "127.0.0.1:0".clone_into(&mut settings.listen);
     settings.roles = vec![Role::Serve];

@@ -1,6 +1,7 @@
 //! The documents by which a restore shuts the former cluster out, and lets nodes into the new one.
 
 use bytes::Bytes;
+use carnax_core::cluster_document::{self, FORMAT_VERSION, Former, IncarnationDocument};
 use carnax_core::id::{ClusterId, Incarnation};
 use carnax_core::object_key;
 use carnax_object_store::{GetRange, ObjectStore, ObjectStoreError, Version};
@@ -8,8 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::RestoreError;
-use crate::bootstrap::{BootstrapDocument, BootstrapError, DOCUMENT_BYTES_MAX, Former, IncarnationDocument};
-use crate::bootstrap::{FORMAT_VERSION, parse_document};
+use crate::bootstrap::{BootstrapDocument, BootstrapError, parse_document};
 
 /// Takes the next incarnation: from now on the former cluster's leader stops at its next write to the archive. Answers with the
 /// document, which names all former incarnations, the newest first.
@@ -69,7 +69,7 @@ async fn read<T: DeserializeOwned>(
     store: &dyn ObjectStore,
     key: &'static str,
 ) -> Result<Option<(T, Version)>, RestoreError> {
-    match store.get(key, GetRange::WholeUpTo(DOCUMENT_BYTES_MAX)).await {
+    match store.get(key, GetRange::WholeUpTo(cluster_document::BYTES_MAX)).await {
         Ok((bytes, version)) => Ok(Some((parse_document(key, &bytes)?, version))),
         Err(ObjectStoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(BootstrapError::ObjectStore(error).into()),
