@@ -18,6 +18,7 @@ mod page_out;
 mod rewrite;
 mod sources;
 mod stay;
+mod upload;
 mod worker;
 
 use std::fmt;
@@ -37,6 +38,7 @@ use crate::metadata_client::{CommandError, MetadataClient};
 use crate::metrics::Metrics;
 
 pub(crate) use pace::Pace;
+use stay::Stay;
 pub(crate) use worker::Worker;
 
 /// Does maintenance jobs.
@@ -70,6 +72,15 @@ pub struct Work {
     pub deleted_bytes: u64,
     /// After what time asking again may bring a job; zero if there was not enough time for all that is due.
     pub ask_again: Duration,
+}
+
+/// How a worker leaves a job that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// There is nothing left to do.
+    Finished,
+    /// There is no time for more.
+    Enough,
 }
 
 /// Why a job was laid down. What was done stays done, and another try goes on from there.
@@ -155,16 +166,24 @@ impl Maintenance {
         enough: &(dyn Fn() -> bool + Send + Sync),
         work: &mut Work,
     ) -> Result<(), MaintenanceError> {
-        match job.task {
-            JobTask::CollectOrphans { from, until, folders_done } => {
-                let mut pass = orphans::Pass::new(self, job, (from, until), work);
-                pass.run(folders_done, enough).await
+        let mut stay = Stay::new(self, job);
+        let ended = match job.task {
+            JobTask::CollectOrphans { from, until, .. } => {
+                orphans::Pass::new(self, job, (from, until), work, &mut stay).run(enough).await
             }
-            JobTask::CollectDead => dead::collect(self, job, enough, work).await,
-            JobTask::PageOut => page_out::page_out(self, job, enough, work).await,
-            JobTask::Merge => merge::merge(self, job, enough, work).await,
-            JobTask::CompactKeys => compact::compact(self, job, enough, work).await,
-        }
+            JobTask::CollectDead => dead::collect(self, job, enough, work, &mut stay).await,
+            JobTask::PageOut => page_out::page_out(self, enough, work, &mut stay).await,
+            JobTask::Merge => merge::merge(self, enough, work, &mut stay).await,
+            JobTask::CompactKeys => compact::compact(self, enough, work, &mut stay).await,
+        };
+        let finished = matches!(ended, Ok(Ended::Finished));
+        // Where it failed, another worker may go on; what failed is told by the one who sees it.
+        let next = if finished { AfterReport::Finish } else { AfterReport::LayDown };
+        let reported = self.report(job, stay.folders_done, next).await;
+        ended?;
+        reported?;
+        work.finished += u64::from(finished);
+        Ok(())
     }
 
     async fn report(&self, job: &JobLease, folders_done: u32, next: AfterReport) -> Result<(), Problem> {

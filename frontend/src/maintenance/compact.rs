@@ -15,71 +15,55 @@ pub(super) mod newest;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use carnax_core::id::{Incarnation, SegmentId, TopicPartition};
+use carnax_core::id::{Incarnation, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{
-    AfterReport, CompactionPlan, CompactionRound, FinishCompaction, JobLease, PlanCompaction, ReplaceSlices,
-    ReplacedPart, SourceSlice,
+    CompactionPlan, CompactionRound, FinishCompaction, PlanCompaction, ReplacedPart, SourceSlice,
 };
-use carnax_core::object_key::SegmentKey;
 use carnax_core::offset::Offset;
-use carnax_core::segment::{SealedSegment, SegmentFull, SegmentWriter};
+use carnax_core::segment::{SegmentFull, SegmentWriter};
 use carnax_core::time::Timestamp;
-use carnax_object_store::Payload;
-use tokio::time::Instant;
 
 use self::newest::{Judge, Newest};
 use super::rewrite::{Keep, Part, Rewritten, for_each_record, of_slice, rewrite};
 use super::sources::Sources;
 use super::stay::Stay;
-use super::{Maintenance, MaintenanceError, Work};
+use super::upload::{PlanTime, replace, upload};
+use super::{Ended, Maintenance, MaintenanceError, Work};
 use crate::metadata_client::CommandError;
 
 /// Asks for rounds and carries them out until there is nothing worth it left, or `enough` says so. A partition with damaged batches is
 /// left as it is, and does not keep others from their turn.
 pub(super) async fn compact(
     maintenance: &Maintenance,
-    job: &JobLease,
     enough: &(dyn Fn() -> bool + Send + Sync),
     work: &mut Work,
-) -> Result<(), MaintenanceError> {
-    let mut stay = Stay::new(maintenance, job);
+    stay: &mut Stay<'_>,
+) -> Result<Ended, MaintenanceError> {
     let (mut after, mut failed, mut failure) = (None, BTreeSet::new(), None);
+    let mut ended = Ended::Enough;
     while !enough() {
         let CompactionPlan { log_time, incarnation, round } =
             maintenance.client.query(PlanCompaction { after }).await?;
         let Some(round) = round.filter(|round| !failed.contains(&round.on)) else {
-            let next = if failure.is_none() { AfterReport::Finish } else { AfterReport::LayDown };
-            maintenance.report(job, 0, next).await?;
-            work.finished += u64::from(failure.is_none());
-            return failure.map_or(Ok(()), Err);
+            ended = Ended::Finished;
+            break;
         };
         let on = round.on;
         after = Some(on);
-        let clock = Clock { log_time, planned: Instant::now() };
-        let mut compaction = Compaction { maintenance, round, incarnation, clock, at_hand: None };
-        match compaction.carry_out(&mut stay, enough).await {
+        let time = PlanTime::of(log_time);
+        let mut compaction = Compaction { maintenance, round, incarnation, time, at_hand: None };
+        match compaction.carry_out(stay, enough).await {
             Ok(finished) => work.compacted += u64::from(finished),
             Err(error @ (MaintenanceError::Damaged { .. } | MaintenanceError::Plan(_))) => {
                 tracing::error!(topic = %on.topic, partition = %on.partition, %error, "a partition is not compacted");
                 failed.insert(on);
                 failure = failure.or(Some(error));
             }
-            Err(error) => {
-                // Another worker may go on; what failed is told by the one who sees it.
-                let _laid_down = maintenance.report(job, 0, AfterReport::LayDown).await;
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
-    maintenance.report(job, 0, AfterReport::LayDown).await?;
-    failure.map_or(Ok(()), Err)
-}
-
-/// Log time as it goes on since the plan: a round may take longer than an object may be old when it is committed.
-struct Clock {
-    log_time: Timestamp,
-    planned: Instant,
+    failure.map_or(Ok(ended), Err)
 }
 
 /// One round.
@@ -87,7 +71,7 @@ struct Compaction<'a> {
     maintenance: &'a Maintenance,
     round: CompactionRound,
     incarnation: Incarnation,
-    clock: Clock,
+    time: PlanTime,
     /// What was read last: a partition that is one group is read once.
     at_hand: Option<(Range<usize>, Sources)>,
 }
@@ -110,7 +94,7 @@ impl Compaction<'_> {
             if is_new && !self.learn(group, &mut newest).await? {
                 break;
             }
-            stay.stay(0).await?;
+            stay.stay().await?;
         }
         let CompactionRound { tombstones_until, .. } = self.round;
         let mut judge = Judge { newest: &newest, tombstones_until, tombstones_left: false };
@@ -121,7 +105,7 @@ impl Compaction<'_> {
             if enough() || !self.rewrite(group, &mut judge).await? {
                 return Ok(false);
             }
-            stay.stay(0).await?;
+            stay.stay().await?;
         }
         let tombstones_left = judge.tombstones_left;
         self.finish(newest.until(), tombstones_left).await
@@ -180,29 +164,16 @@ impl Compaction<'_> {
         self.at_hand = None;
         let mut writer = SegmentWriter::new();
         writer.push_unit(unit).map_err(|full: SegmentFull| MaintenanceError::Plan(full.to_string()))?;
-        let SealedSegment { chunks, size, crc32c, units } = writer.seal();
-        let bytes = units[0][0].bytes;
-        let segment = SegmentId::from_parts(self.clock.now(), self.maintenance.entropy.next_u128());
-        let key = SegmentKey::rewritten(self.incarnation, segment, std::iter::once(on)).to_string();
-        let payload = Payload::with_checksum(chunks, crc32c);
-        self.maintenance.pace.request(self.maintenance.object_store.put_if_absent(&key, payload)).await?;
+        let uploaded = upload(self.maintenance, self.incarnation, self.time.now(), writer).await?;
+        let bytes = uploaded.slices[0].bytes;
         let part = ReplacedPart { on, base_offset, end_offset, sources, bytes, max_timestamp };
-        let replaced =
-            self.replace(ReplaceSlices { incarnation: self.incarnation, segment, size, parts: vec![part] });
-        let replaced = replaced.await?;
-        if replaced {
-            self.maintenance.metrics.maintenance.compacted_records.inc_by(dropped);
-        }
-        Ok(replaced)
-    }
-
-    async fn replace(&self, request: ReplaceSlices) -> Result<bool, MaintenanceError> {
-        let (size, metrics) = (request.size, &self.maintenance.metrics.maintenance);
-        let reply = self.maintenance.client.command(request).await.map_err(CommandError::into_problem)?;
-        let replaced = reply.replaced == [true];
-        metrics.compacted_bytes.inc_by(size);
+        let replaced = replace(self.maintenance, &uploaded, vec![part]).await?.replaced == [true];
+        self.maintenance.metrics.maintenance.compacted_bytes.inc_by(uploaded.size);
         if !replaced {
             self.came_too_late();
+        }
+        if replaced {
+            self.maintenance.metrics.maintenance.compacted_records.inc_by(dropped);
         }
         Ok(replaced)
     }
@@ -240,12 +211,6 @@ impl Compaction<'_> {
 
     fn sources(&self) -> &Sources {
         &self.at_hand.as_ref().expect("the caller has read the group").1
-    }
-}
-
-impl Clock {
-    fn now(&self) -> Timestamp {
-        self.log_time.saturating_add(self.planned.elapsed())
     }
 }
 

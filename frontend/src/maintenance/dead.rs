@@ -3,11 +3,11 @@
 use carnax_core::id::Incarnation;
 use carnax_core::limits::FIND_DEAD_MAX;
 use carnax_core::manifest_page::ManifestPage;
-use carnax_core::metadata::{AfterReport, DeadObject, DeadPage, FindDead, ForgetDead, JobLease};
+use carnax_core::metadata::{DeadObject, DeadPage, FindDead, ForgetDead, JobLease};
 use carnax_object_store::{GetRange, ObjectStoreError};
 
 use super::stay::Stay;
-use super::{Maintenance, MaintenanceError, Work, delete_many};
+use super::{Ended, Maintenance, MaintenanceError, Work, delete_many};
 use crate::metadata_client::CommandError;
 
 /// Asks and deletes until there is nothing left, or `enough` says so.
@@ -16,26 +16,14 @@ pub(super) async fn collect(
     job: &JobLease,
     enough: &(dyn Fn() -> bool + Send + Sync),
     work: &mut Work,
-) -> Result<(), MaintenanceError> {
-    let mut stay = Stay::new(maintenance, job);
-    loop {
-        if enough() {
-            return Ok(maintenance.report(job, 0, AfterReport::LayDown).await?);
-        }
-        match delete_some(maintenance, job.incarnation, &mut stay, work).await {
-            Ok(true) => {}
-            Ok(false) => {
-                maintenance.report(job, 0, AfterReport::Finish).await?;
-                work.finished += 1;
-                return Ok(());
-            }
-            Err(error) => {
-                // Another worker may go on; what failed is told by the one who sees it.
-                let _laid_down = maintenance.report(job, 0, AfterReport::LayDown).await;
-                return Err(error);
-            }
+    stay: &mut Stay<'_>,
+) -> Result<Ended, MaintenanceError> {
+    while !enough() {
+        if !delete_some(maintenance, job.incarnation, stay, work).await? {
+            return Ok(Ended::Finished);
         }
     }
+    Ok(Ended::Enough)
 }
 
 /// Deletes the objects of one answer; says whether there were any.
@@ -48,10 +36,10 @@ async fn delete_some(
     let limit = u32::try_from(FIND_DEAD_MAX).expect("the limit fits 32 bits");
     let found = maintenance.client.query(FindDead { limit }).await?;
     delete(maintenance, incarnation, &found.objects, work).await?;
-    stay.stay(0).await?;
+    stay.stay().await?;
     for page in &found.pages {
         delete_page(maintenance, incarnation, page, work).await?;
-        stay.stay(0).await?;
+        stay.stay().await?;
     }
     Ok(!found.objects.is_empty() || !found.pages.is_empty())
 }

@@ -4,7 +4,7 @@ mod covering;
 
 use carnax_core::id::{SegmentId, TopicPartition};
 use carnax_core::limits::FIND_ORPHANS_MAX;
-use carnax_core::metadata::{AfterReport, FindOrphans, JobLease};
+use carnax_core::metadata::{FindOrphans, JobLease};
 use carnax_core::object_key::{
     PageKey, SEGMENT_FOLDERS, SegmentKey, merged_folder, page_folder, segment_folder,
 };
@@ -12,18 +12,18 @@ use carnax_core::time::Timestamp;
 use carnax_object_store::{LIST_PAGE_KEYS_MAX, ListedObject};
 
 use super::stay::Stay;
-use super::{Maintenance, MaintenanceError, Work, delete_many};
+use super::{Ended, Maintenance, MaintenanceError, Work, delete_many};
 
 const _: () = assert!(LIST_PAGE_KEYS_MAX <= FIND_ORPHANS_MAX);
 
 /// A pass, or the rest of one.
-pub(super) struct Pass<'a> {
+pub(super) struct Pass<'a, 's> {
     maintenance: &'a Maintenance,
     job: &'a JobLease,
     from: Timestamp,
     until: Timestamp,
     work: &'a mut Work,
-    stay: Stay<'a>,
+    stay: &'a mut Stay<'s>,
 }
 
 /// Where the listing of a folder goes on.
@@ -32,35 +32,32 @@ enum Next {
     Nowhere,
 }
 
-impl<'a> Pass<'a> {
+impl<'a, 's> Pass<'a, 's> {
     pub(super) fn new(
         maintenance: &'a Maintenance,
         job: &'a JobLease,
         (from, until): (Timestamp, Timestamp),
         work: &'a mut Work,
+        stay: &'a mut Stay<'s>,
     ) -> Self {
-        Self { maintenance, job, from, until, work, stay: Stay::new(maintenance, job) }
+        Self { maintenance, job, from, until, work, stay }
     }
 
     /// Goes over the folders that are left, as far as there is time.
     pub(super) async fn run(
         &mut self,
-        folders_done: u32,
         enough: &(dyn Fn() -> bool + Send + Sync),
-    ) -> Result<(), MaintenanceError> {
-        for folder in folders_done..SEGMENT_FOLDERS {
-            let whole = self.folder(folder, enough).await;
-            if !matches!(whole, Ok(true)) {
-                let laid_down = self.maintenance.report(self.job, folder, AfterReport::LayDown).await;
-                return whole.and(laid_down.map_err(MaintenanceError::from));
+    ) -> Result<Ended, MaintenanceError> {
+        while self.stay.folders_done < SEGMENT_FOLDERS {
+            if !self.folder(self.stay.folders_done, enough).await? {
+                return Ok(Ended::Enough);
             }
-            self.stay.stay(folder + 1).await?;
+            self.stay.folders_done += 1;
+            self.stay.stay().await?;
         }
-        self.maintenance.report(self.job, SEGMENT_FOLDERS, AfterReport::Finish).await?;
-        self.work.finished += 1;
         let Work { seen, deleted, deleted_bytes, .. } = *self.work;
         tracing::info!(seen, deleted, deleted_bytes, "a pass over the objects for orphans is finished");
-        Ok(())
+        Ok(Ended::Finished)
     }
 
     /// Says whether there was time for all of a folder.
@@ -71,13 +68,13 @@ impl<'a> Pass<'a> {
     ) -> Result<bool, MaintenanceError> {
         let prefix = segment_folder(self.job.incarnation, folder);
         let first = SegmentId::from_parts(self.from, 0);
-        let whole = self.objects(&prefix, format!("{prefix}{first}"), folder, enough).await?;
+        let whole = self.objects(&prefix, format!("{prefix}{first}"), enough).await?;
         if !whole || folder + 1 < SEGMENT_FOLDERS {
             return Ok(whole);
         }
         // These are not in the order of their ages.
         for prefix in [merged_folder(self.job.incarnation), page_folder(self.job.incarnation)] {
-            if !self.objects(&prefix, String::new(), folder, enough).await? {
+            if !self.objects(&prefix, String::new(), enough).await? {
                 return Ok(false);
             }
         }
@@ -89,7 +86,6 @@ impl<'a> Pass<'a> {
         &mut self,
         prefix: &str,
         after: String,
-        folder: u32,
         enough: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<bool, MaintenanceError> {
         let mut next = Next::After(after);
@@ -107,7 +103,7 @@ impl<'a> Pass<'a> {
             if young_from_here {
                 return Ok(true);
             }
-            self.stay.stay(folder).await?;
+            self.stay.stay().await?;
         }
         Ok(true)
     }

@@ -2,41 +2,31 @@
 
 use carnax_core::id::PageId;
 use carnax_core::manifest_page::ManifestPage;
-use carnax_core::metadata::{AfterReport, JobLease, PagePart, PlanPage, ReplaceByPage};
+use carnax_core::metadata::{PagePart, PlanPage, ReplaceByPage};
 use carnax_core::object_key::PageKey;
 
 use super::stay::Stay;
-use super::{Maintenance, MaintenanceError, Work};
+use super::{Ended, Maintenance, MaintenanceError, Work};
 use crate::metadata_client::CommandError;
 
 /// Asks for plans and carries them out until there is nothing worth it left, or `enough` says so.
 pub(super) async fn page_out(
     maintenance: &Maintenance,
-    job: &JobLease,
     enough: &(dyn Fn() -> bool + Send + Sync),
     work: &mut Work,
-) -> Result<(), MaintenanceError> {
-    let mut stay = Stay::new(maintenance, job);
+    stay: &mut Stay<'_>,
+) -> Result<Ended, MaintenanceError> {
     let mut after = None;
     while !enough() {
         let plan = maintenance.client.query(PlanPage { after }).await?;
-        let Some(part) = plan.part else {
-            maintenance.report(job, 0, AfterReport::Finish).await?;
-            work.finished += 1;
-            return Ok(());
-        };
+        let Some(part) = plan.part else { return Ok(Ended::Finished) };
         after = Some(part.on);
         let page = PageId::from_parts(plan.log_time, maintenance.entropy.next_u128());
-        let key = PageKey { incarnation: plan.incarnation, on: part.on, page };
-        if let Err(error) = write(maintenance, key, part).await {
-            // Another worker may go on; what failed is told by the one who sees it.
-            let _laid_down = maintenance.report(job, 0, AfterReport::LayDown).await;
-            return Err(error);
-        }
+        write(maintenance, PageKey { incarnation: plan.incarnation, on: part.on, page }, part).await?;
         work.paged += 1;
-        stay.stay(0).await?;
+        stay.stay().await?;
     }
-    Ok(maintenance.report(job, 0, AfterReport::LayDown).await?)
+    Ok(Ended::Enough)
 }
 
 async fn write(maintenance: &Maintenance, key: PageKey, part: PagePart) -> Result<(), MaintenanceError> {
