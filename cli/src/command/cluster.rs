@@ -5,8 +5,8 @@ mod verify;
 use std::time::Duration;
 
 use carnax::{
-    AlterSettingsRequest, ClusterResponse, ConfigValue, JobDescription, MaintenanceDescription, NodeId,
-    SettingsResponse, Timestamp,
+    AlterSettingsRequest, ClusterResponse, ConfigValue, JobDescription, JobKind, MaintenanceDescription,
+    NodeId, SettingsResponse, Timestamp,
 };
 use carnax_core::metadata::NodeRole;
 use clap::Subcommand;
@@ -92,17 +92,27 @@ impl Cluster {
 
 fn maintenance(all: &MaintenanceDescription) -> String {
     let ago = |time: Timestamp| format!("{} ago", span(all.log_time.since(time)));
-    let line = |job: &JobDescription| {
-        let due = match (&job.worker, job.due_since) {
-            (Some(worker), _) => format!("{} % done by {worker}", job.progress_percent.unwrap_or(0)),
-            (None, Some(since)) => format!("due since {}", span(all.log_time.since(since))),
-            (None, None) => "not due".to_owned(),
+    let heading = ["job", "state", "to do", "last finished"].map(str::to_owned).to_vec();
+    let row = |job: &JobDescription| {
+        let state = match (&job.worker, job.due_since, job.progress_percent) {
+            (Some(worker), _, Some(percent)) => format!("{percent} % done by {worker}"),
+            (Some(worker), _, None) => format!("{worker} is at it"),
+            (None, Some(since), _) => format!("due for {}", span(all.log_time.since(since))),
+            (None, None, _) => "not due".to_owned(),
         };
-        let finished =
-            job.last_success.map_or("never finished".to_owned(), |at| format!("last finished {}", ago(at)));
-        format!("{}  {due}  {finished}  done until {}\n", job.job.as_str(), ago(job.done_until))
+        let to_do = match job.job {
+            JobKind::CollectDead => format!("{} dead objects", job.backlog),
+            JobKind::Merge => format!("{} partitions with small slices", job.backlog),
+            JobKind::CompactKeys => format!("{} partitions with old keys", job.backlog),
+            JobKind::PageOut => format!("{} partitions with many slices", job.backlog),
+            JobKind::CollectOrphans => {
+                format!("objects younger than {}", span(all.log_time.since(job.done_until)))
+            }
+        };
+        let finished = job.last_success.map_or("never".to_owned(), ago);
+        vec![job.job.as_str().to_owned(), state, to_do, finished]
     };
-    all.jobs.iter().map(line).collect()
+    table(&std::iter::once(heading).chain(all.jobs.iter().map(row)).collect::<Vec<_>>())
 }
 
 /// In the largest unit of which there are two.
@@ -135,6 +145,11 @@ fn describe(cluster: &ClusterResponse) -> String {
         "holds         {} topics, {} partitions, {} slices, {} segments\n\n",
         metadata.topics, metadata.partitions, metadata.slices, metadata.segments
     ));
+    if let Some(node) = metadata.answered_by.filter(|_| metadata.disk_full) {
+        text.push_str(&format!(
+            "node {node}, which answered, has too little room on its disk: it takes no writes until there is more\n\n"
+        ));
+    }
     let heading = ["node", "address", "role", "matched", "heard ms ago"].map(str::to_owned).to_vec();
     let rows = metadata.nodes.iter().map(|node| {
         let role = match node.role {

@@ -90,6 +90,15 @@ impl Jobs {
         }
     }
 
+    /// Who writes objects may die before it is known what they are for: then they are left behind as those of appends are. If the job
+    /// is still due, somebody takes it later, so that the last who does comes after all that was written for it.
+    fn somebody_works(&mut self, kind: JobKind, at: Moment) {
+        match kind {
+            JobKind::Merge | JobKind::CompactKeys | JobKind::PageOut => self.somebody_writes(at),
+            JobKind::CollectOrphans | JobKind::CollectDead => {}
+        }
+    }
+
     /// Since when a pass has been due, at a time. A pass that has begun stays due until it is finished.
     pub(crate) fn due_since(&self, settings: &ClusterSettings, now: Timestamp) -> Option<Timestamp> {
         let due = self.next_pass(settings);
@@ -164,6 +173,7 @@ impl Jobs {
             JobKind::CompactKeys => JobTask::CompactKeys,
             JobKind::PageOut => JobTask::PageOut,
         };
+        self.somebody_works(kind, at);
         let known = self.lease(kind).filter(|lease| *lease.worker == *request.worker);
         let id = known.map_or(at.index, |lease| lease.id);
         let expires = at.time.saturating_add(limits::JOB_LEASE);
@@ -225,16 +235,20 @@ impl Jobs {
             .get_mut(&kind)
             .filter(|seat| seat.lease.as_ref().is_some_and(|known| known.id == lease));
         let Some(seat) = seat else { return Err(lease_lost(lease)) };
+        let mut expires_in = Duration::ZERO;
         match (next, &mut seat.lease) {
             (AfterReport::GoOn, Some(known)) => {
                 known.expires = at.time.saturating_add(limits::JOB_LEASE);
-                return Ok(JobReported { expires_in_ms: millis(limits::JOB_LEASE) });
+                expires_in = limits::JOB_LEASE;
             }
             (AfterReport::Finish, _) => seat.last_success = Some(at.time),
             _ => {}
         }
-        seat.lease = None;
-        Ok(JobReported { expires_in_ms: 0 })
+        if next != AfterReport::GoOn {
+            seat.lease = None;
+        }
+        self.somebody_works(kind, at);
+        Ok(JobReported { expires_in_ms: millis(expires_in) })
     }
 
     /// As far as it is known here: what is due, and how much, is for the caller to say.

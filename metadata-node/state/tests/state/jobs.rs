@@ -265,3 +265,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_worker_left_behind_in_a_silent_cluster_is_looked_for() {
+    for kind in JobKind::ALL {
+        let mut cluster = Cluster::new();
+        cluster.open_session();
+        cluster.now += DUE;
+        let pass = ask(&mut cluster, "a").unwrap();
+        report(&mut cluster, &pass, SEGMENT_FOLDERS, AfterReport::Finish).unwrap();
+        cluster.now += 3 * DUE;
+        assert_eq!(described(&cluster).due_since, None, "nobody wrote");
+        // It may have uploaded an object before it died: a merge, a round of key compaction, a page.
+        if kind != JobKind::CollectOrphans {
+            let taken = cluster.one(Command::TakeJob(TakeJob { worker: "b".to_owned(), kind: Some(kind) }));
+            assert!(matches!(taken, Ok(Reply::JobTaken(taken)) if taken.job.is_some()), "{kind:?}");
+        }
+        cluster.now += DUE;
+        let writes = matches!(kind, JobKind::Merge | JobKind::CompactKeys | JobKind::PageOut);
+        assert_eq!(described(&cluster).due_since.is_some(), writes, "{kind:?}");
+        let Ok(pass) = ask(&mut cluster, "a") else { continue };
+        report(&mut cluster, &pass, SEGMENT_FOLDERS, AfterReport::Finish).unwrap();
+        cluster.now += 3 * DUE;
+        assert_eq!(described(&cluster).due_since, None, "once is enough");
+    }
+}
