@@ -9,6 +9,7 @@ use carnax_core::metadata::AddNode;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{Member, RaftStatus};
+use carnax_metadata_state::deliberate_bugs::{self, DeliberateBug};
 use carnax_metadata_state::{Command, answer, due};
 use carnax_platform::clock::Clock;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,9 @@ impl Duties {
                 }
             } else {
                 self.stamper.follow();
+            }
+            if deliberate_bugs::makes(DeliberateBug::CollectorJudgesByAnotherClock) {
+                deliberate_bugs::latest(self.clock.wall());
             }
             self.export();
             tokio::select! {

@@ -1,6 +1,8 @@
 //! The object store of a simulation: one host that keeps the objects, and clients that reach it over the simulated
 //! network, so that requests and answers can be lost, late and cut like all others.
 
+mod watched;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +10,15 @@ use bytes::Bytes;
 use carnax_core::metadata::Call;
 use carnax_core::offset::ByteRange;
 use carnax_object_store::{
-    FaultStore, GetRange, ListPage, ListedObject, MemoryStore, ObjectHead, ObjectStore, ObjectStoreError,
-    Payload, StoreFuture, Verb, Version,
+    FaultStore, GetRange, ListPage, ListedObject, ObjectHead, ObjectStore, ObjectStoreError, Payload,
+    StoreFuture, Verb, Version,
 };
 use carnax_platform::network::Network;
 use carnax_platform::rpc::{CallError, Channel, ChannelSettings, Router, serve};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::watched::Watched;
 use crate::world::SimulatedNetwork;
 
 /// Where the bucket listens.
@@ -24,7 +27,7 @@ pub(crate) const ADDRESS: &str = "bucket:9000";
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the bucket host keeps; it outlives crashes of the host.
-pub(crate) type Objects = Arc<FaultStore<MemoryStore>>;
+pub(crate) type Objects = Arc<FaultStore<Watched>>;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {

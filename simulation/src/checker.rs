@@ -1,14 +1,19 @@
 //! Judges a history by the promises of the log. Pure: it knows nothing of how the history came about.
 
 mod guarantees;
+mod kept;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use kept::compacted;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::history::{Append, AppendOutcome, Fetch, History, Output, Partition, Value};
+use crate::scenario::place;
 
 /// A promise that was broken, with what shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +37,10 @@ pub(crate) enum Promise {
     Retries,
     /// P6: what was not committed is never shown; what was refused is not in the log.
     Committed,
+    /// P8: deleting objects is safe.
+    Deleting,
+    /// Records go when they are due, and not before.
+    Retained,
     /// A partition has one owner in a group, and nobody else acts for it.
     Ownership,
     /// What is read, processed and written in one unit counts once.
@@ -47,6 +56,8 @@ impl fmt::Display for Breach {
             Promise::Atomic => "P4",
             Promise::Retries => "P5",
             Promise::Committed => "P6",
+            Promise::Deleting => "P8",
+            Promise::Retained => "retention",
             Promise::Ownership => "groups",
             Promise::ExactlyOnce => "exactly once",
         };
@@ -73,6 +84,11 @@ pub(crate) fn check(history: &History) -> Vec<Breach> {
     guarantees::sequences_are_kept(history, &mut breaches);
     guarantees::one_owner_at_a_time(history, &mut breaches);
     guarantees::counts_are_exact(history, &mut breaches);
+    kept::deleting_is_safe(history, &mut breaches);
+    kept::records_are_final(history, &mut breaches);
+    kept::nothing_is_missing(history, &mut breaches);
+    kept::the_end_is_behind_everything(history, &mut breaches);
+    kept::nothing_goes_early(history, &mut breaches);
     breaches.sort_by_key(|breach| breach.promise);
     breaches
 }
@@ -80,7 +96,8 @@ pub(crate) fn check(history: &History) -> Vec<Breach> {
 /// P2: in the end every partition holds the offsets 0, 1, 2 … and nothing else: no trim and no compaction ran.
 fn offsets_are_dense(history: &History, breaches: &mut Vec<Breach>) {
     for (partition, records) in &history.finally {
-        for (expected, (offset, _)) in (0_u64..).zip(records) {
+        let gap = gap(history, *partition);
+        for (expected, (offset, _)) in (0_u64..).filter(|offset| !gap.contains(offset)).zip(records) {
             if expected != *offset {
                 let evidence =
                     format!("partition {partition} holds offset {offset} where {expected} follows");
@@ -112,11 +129,13 @@ fn values_stand_once(history: &History, breaches: &mut Vec<Breach>) {
 
 /// P1 and P2: what was acknowledged at an offset is there, in the order in which it was sent.
 fn acknowledged_is_durable(history: &History, breaches: &mut Vec<Breach>) {
-    for (partition, base_offset, values) in history.appends.iter().flat_map(acknowledged) {
+    let parts =
+        history.appends.iter().flat_map(|append| acknowledged(append).map(move |part| (append, part)));
+    for (append, (partition, base_offset, values)) in parts {
         let log = log(history, partition);
         for (offset, value) in (base_offset..).zip(values) {
             let found = at(log, offset);
-            if found != Some(*value) {
+            if found != Some(*value) && !may_be_lost(history, partition, offset, append.ended, found) {
                 let place = format!("{partition}/{offset}");
                 let evidence = format!("{value:x} was acknowledged at {place}, which holds {found:x?}");
                 breaches.push(Breach { promise: Promise::Durable, evidence });
@@ -143,7 +162,10 @@ fn refused_is_absent(history: &History, breaches: &mut Vec<Breach>) {
 fn shown_is_final(history: &History, breaches: &mut Vec<Breach>) {
     for fetch in &history.fetches {
         let log = log(history, fetch.partition);
-        for (expected, (offset, value)) in (fetch.from..).zip(&fetch.records) {
+        // Before the loss, the offsets that nobody gets afterwards were given out.
+        let gap = gap(history, fetch.partition);
+        let is_there = |offset: &u64| !gap.contains(offset) || fetch.started <= lost_at(history);
+        for (expected, (offset, value)) in (fetch.from..).filter(is_there).zip(&fetch.records) {
             let place = format!("{}/{offset}", fetch.partition);
             if expected != *offset {
                 let evidence =
@@ -152,7 +174,7 @@ fn shown_is_final(history: &History, breaches: &mut Vec<Breach>) {
                 break;
             }
             let found = at(log, *offset);
-            if found != Some(*value) {
+            if found != Some(*value) && !may_be_lost(history, fetch.partition, *offset, fetch.ended, found) {
                 let evidence = format!("a fetch showed {value:x} at {place}, which finally holds {found:x?}");
                 breaches.push(Breach { promise: Promise::Committed, evidence });
                 break;
@@ -208,8 +230,31 @@ fn log(history: &History, partition: Partition) -> &[(u64, Value)] {
 }
 
 fn at(log: &[(u64, Value)], offset: u64) -> Option<Value> {
-    let place = usize::try_from(offset).ok()?;
-    log.get(place).filter(|(found, _)| *found == offset).map(|(_, value)| *value)
+    let place = log.binary_search_by_key(&offset, |(found, _)| *found).ok()?;
+    Some(log[place].1)
+}
+
+/// The offsets of a partition that a restore skipped.
+fn gap(history: &History, partition: Partition) -> Range<u64> {
+    let (topic, index) = place(partition);
+    history.restoration.as_ref().map_or(0..0, |restoration| restoration.gap(topic, index.0))
+}
+
+/// When all disks were lost; never, if they were not.
+fn lost_at(history: &History) -> Duration {
+    history.restoration.as_ref().map_or(Duration::MAX, |restoration| restoration.lost_at)
+}
+
+/// Whether a record that was known by this time may be lost: nobody has its offset, and it was not in the archive.
+fn may_be_lost(
+    history: &History,
+    partition: Partition,
+    offset: u64,
+    known: Duration,
+    found: Option<Value>,
+) -> bool {
+    let Some(restoration) = &history.restoration else { return false };
+    found.is_none() && restoration.archived_until < known && gap(history, partition).contains(&offset)
 }
 
 /// For each partition, the highest offset known so far at each moment, in order of time.

@@ -39,7 +39,7 @@ impl Connector for SimulatedConnector {
 
 /// A client of some frontends. It repeats only what was refused without side effects, so that an append is in the log
 /// once or not at all.
-fn client(frontends: &[&str], seed: u64) -> Result<Client, carnax::BuildError> {
+pub(crate) fn client(frontends: &[&str], seed: u64) -> Result<Client, carnax::BuildError> {
     let entropy = Arc::new(SeededEntropy::new(seed));
     Client::builder()
         .endpoints(frontends.iter().map(|name| format!("http://{name}:8080")))
@@ -137,6 +137,7 @@ pub(crate) async fn read_all(seed: u64, recorder: Recorder) -> Ended {
         }
         recorder.lock().finally.insert(partition, records);
     }
+    crate::kept::read_all(&client, &recorder).await?;
     crate::members::read_committed(seed, &recorder).await
 }
 

@@ -1,6 +1,7 @@
 //! What the clients of a simulation did and saw. The checker judges by this alone.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -94,6 +95,114 @@ pub(crate) struct Act {
     pub(crate) answered: Duration,
 }
 
+/// A record of a topic with a long life: its key and its value, if it has them.
+pub(crate) type KeptRecord = (Option<u8>, Option<Value>);
+
+/// Topics that are not only appended to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kept {
+    /// Its old records go.
+    Fleeting,
+    /// It keeps the newest record of each key.
+    Table,
+}
+
+/// One batch for such a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) topic: Kept,
+    pub(crate) records: Vec<KeptRecord>,
+    /// Bytes of the batch.
+    pub(crate) bytes: u64,
+    /// The offset of the first record, if it was acknowledged.
+    pub(crate) base_offset: Option<u64>,
+    /// Refused without side effects.
+    pub(crate) refused: bool,
+    /// Its records have this timestamp, too.
+    pub(crate) started: Duration,
+    pub(crate) ended: Duration,
+}
+
+/// One fetch from such a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) topic: Kept,
+    pub(crate) from: u64,
+    pub(crate) started: Duration,
+    pub(crate) ended: Duration,
+    pub(crate) shown: Shown,
+}
+
+/// What a fetch was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The offset lies below the log start.
+    Gone,
+    Records {
+        log_start: u64,
+        high_watermark: u64,
+        next_offset: u64,
+        records: Vec<(u64, KeptRecord)>,
+    },
+}
+
+/// A client asked for the deletion of all records below an offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trimmed {
+    pub(crate) before: u64,
+    pub(crate) started: Duration,
+}
+
+/// That the metadata core referred to an object when somebody asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Alive {
+    /// When the last question of those began that were answered so.
+    pub(crate) asked: Duration,
+    /// Log time at the last of these answers, or before; since the beginning.
+    pub(crate) log_time: Duration,
+}
+
+/// What becomes of old records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Retention {
+    /// They go when clients say so.
+    #[default]
+    Trims,
+    /// They go when they are so old.
+    Age(Duration),
+    /// They go when so many bytes are behind them.
+    Bytes(u64),
+}
+
+/// All metadata disks were lost, and a new cluster was made from the bucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Restoration {
+    pub(crate) lost_at: Duration,
+    /// Log time at the end of the archive: what was committed until then is there.
+    pub(crate) archived_until: Duration,
+    /// Offsets that nobody gets any more, by topic and partition.
+    pub(crate) skipped: BTreeMap<(String, u32), Range<u64>>,
+}
+
+impl Restoration {
+    /// The offsets of a partition that nobody gets any more.
+    pub(crate) fn gap(&self, topic: &str, partition: u32) -> Range<u64> {
+        self.skipped.get(&(topic.to_owned(), partition)).cloned().unwrap_or(0..0)
+    }
+}
+
+/// By what a long life is judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) retention: Retention,
+    /// Tombstones stay for so long.
+    pub(crate) tombstones: Duration,
+    /// Objects stay for so long after nothing refers to them any more.
+    pub(crate) grace: Duration,
+    /// Whether log time goes as time does. Where clocks of several nodes are wrong by less than a leap, nobody can say.
+    pub(crate) clocks_are_right: bool,
+}
+
 /// Everything that happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct History {
@@ -105,6 +214,19 @@ pub(crate) struct History {
     pub(crate) finally: BTreeMap<Partition, Vec<(u64, Value)>>,
     /// Up to where the input of each partition of outputs was committed in the end.
     pub(crate) handled: BTreeMap<Partition, u64>,
+    pub(crate) rules: Rules,
+    pub(crate) restoration: Option<Restoration>,
+    pub(crate) written: Vec<Written>,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) trimmed: Vec<Trimmed>,
+    /// By the keys of objects.
+    pub(crate) alive: BTreeMap<String, Alive>,
+    /// The keys of all objects that were ever in the bucket, and when they appeared.
+    pub(crate) stored: BTreeMap<String, Duration>,
+    /// Those that were deleted, and when.
+    pub(crate) deleted: BTreeMap<String, Duration>,
+    /// What the topics with a long life held in the end.
+    pub(crate) kept_finally: BTreeMap<Kept, Seen>,
     /// Tenures so far.
     pub(crate) tenures: u64,
 }

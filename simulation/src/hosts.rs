@@ -1,18 +1,18 @@
 //! The servers of a simulation: real metadata nodes and real frontends on a simulated world.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use carnax_frontend::Role;
 use carnax_frontend::deliberate_bugs::{DeliberateBug, DeliberateBugs};
-use carnax_metadata_node::{Disk, MemoryNodeDisk};
+use carnax_metadata_node::{BackupMode, BackupSettings, Disk, MemoryNodeDisk};
 use carnax_object_store::ObjectStoreUrl;
 use carnax_platform::entropy::Entropy;
 use carnax_queue::SqsQueues;
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::RemoteStore;
-use crate::scenario::{NODES, Scenario};
+use crate::scenario::{BACKUP_INTERVAL_MS, NODES, Scenario};
 use crate::world::{SeededEntropy, SimulatedClock, SimulatedNetwork};
 
 /// What a host's program answers when it ends.
@@ -22,17 +22,33 @@ pub(crate) type Ended = Result<(), Box<dyn std::error::Error>>;
 #[derive(Debug, Clone)]
 pub(crate) struct NodeHost {
     pub(crate) name: &'static str,
-    pub(crate) disk: MemoryNodeDisk,
+    disk: Arc<Mutex<MemoryNodeDisk>>,
     pub(crate) clock: SimulatedClock,
     pub(crate) entropy: Arc<SeededEntropy>,
     snapshot_log_bytes: u64,
+    backup: BackupSettings,
 }
 
 impl NodeHost {
     pub(crate) fn new(name: &'static str, seed: u64, scenario: &Scenario) -> Self {
         let entropy = Arc::new(SeededEntropy::new(seed));
-        let (disk, clock) = (MemoryNodeDisk::default(), SimulatedClock::default());
-        Self { name, disk, clock, entropy, snapshot_log_bytes: scenario.snapshot_log_bytes }
+        let (disk, clock) = (Arc::default(), SimulatedClock::default());
+        let mut backup = BackupSettings::off();
+        if scenario.disks_lost_at.is_some() {
+            backup.backup = BackupMode::On;
+            backup.backup_interval_ms = BACKUP_INTERVAL_MS;
+            backup.backup_snapshot_bytes = 4 * scenario.snapshot_log_bytes;
+        }
+        Self { name, disk, clock, entropy, snapshot_log_bytes: scenario.snapshot_log_bytes, backup }
+    }
+
+    pub(crate) fn disk(&self) -> MemoryNodeDisk {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its next life is on another disk.
+    pub(crate) fn put_disk(&self, disk: MemoryNodeDisk) {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = disk;
     }
 
     /// One life of the node.
@@ -49,17 +65,17 @@ impl NodeHost {
             heartbeat: Duration::from_millis(200),
             election: Duration::from_millis(1_000),
             maintenance_queue: None,
-            backup: carnax_metadata_node::BackupSettings::off(),
+            backup: self.backup.clone(),
             disk_free_min: None,
             snapshot_log_bytes: self.snapshot_log_bytes,
         };
         let components = carnax_metadata_node::Components {
-            clock: Arc::new(self.clock),
-            entropy: self.entropy,
+            clock: Arc::new(self.clock.clone()),
+            entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,
             network: Arc::new(SimulatedNetwork),
             object_store: Arc::new(RemoteStore::new()?),
             queues: Arc::new(SqsQueues::default()),
-            disk: Disk::Memory(Box::new(self.disk)),
+            disk: Disk::Memory(Box::new(self.disk())),
         };
         let forever = CancellationToken::new();
         // A node that cannot go on is started again by its supervisor.
@@ -116,6 +132,6 @@ fn node_addresses() -> Vec<String> {
 }
 
 /// The settings want a URL; the store itself is handed in.
-fn unused_url() -> Result<ObjectStoreUrl, carnax_object_store::InvalidObjectStoreUrl> {
+pub(crate) fn unused_url() -> Result<ObjectStoreUrl, carnax_object_store::InvalidObjectStoreUrl> {
     "memory://simulation".parse()
 }

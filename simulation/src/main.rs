@@ -44,6 +44,10 @@ enum Bug {
     SkipFromCheck,
     GiveBeforeRelease,
     FollowAnyClock,
+    CollectorForgetsPages,
+    DeletesOneGraceEarly,
+    MergeLosesSliceOnLostRace,
+    CollectorJudgesByAnotherClock,
 }
 
 impl From<Bug> for Made {
@@ -57,6 +61,10 @@ impl From<Bug> for Made {
             Bug::SkipFromCheck => Self::State(InState::SkipFromCheck),
             Bug::GiveBeforeRelease => Self::State(InState::GiveBeforeRelease),
             Bug::FollowAnyClock => Self::State(InState::FollowAnyClock),
+            Bug::CollectorForgetsPages => Self::State(InState::CollectorForgetsPages),
+            Bug::DeletesOneGraceEarly => Self::State(InState::DeletesOneGraceEarly),
+            Bug::MergeLosesSliceOnLostRace => Self::State(InState::MergeLosesSliceOnLostRace),
+            Bug::CollectorJudgesByAnotherClock => Self::State(InState::CollectorJudgesByAnotherClock),
         }
     }
 }

@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_frontend::deliberate_bugs::DeliberateBug;
+use carnax_metadata_node::MemoryNodeDisk;
 use carnax_metadata_state::deliberate_bugs;
 use carnax_object_store::{FaultRates, FaultStore, MemoryStore};
 use turmoil::Sim;
 
-use crate::bucket::{self, Objects};
+use crate::bucket::{self, Objects, Watched};
 use crate::checker::{self, Breach};
 use crate::clients;
-use crate::history::{AppendOutcome, History, Recorder};
+use crate::history::{AppendOutcome, History, Kept, Recorder, Shown};
 use crate::hosts::{FrontendHost, NodeHost};
+use crate::kept;
 use crate::members;
+use crate::observer;
 use crate::producers;
+use crate::restorer;
 use crate::scenario::{
-    BETWEEN_LEAPS, FAULTS, FRONTENDS, Fault, HEALING, LEAP, LONERS, MEMBERS, NODES, PRODUCERS, READERS,
-    Scenario, WRITERS,
+    BETWEEN_LEAPS, FAULTS, FRONTENDS, Fault, HEALING, KEEPERS, LEAP, LONERS, MEMBERS, NODES, PRODUCERS,
+    READERS, Scenario, WRITERS,
 };
 use crate::world::{SeededEntropy, SplitMix};
 
@@ -81,6 +85,7 @@ struct World<'a> {
     faults: FaultCounts,
     /// When a clock may leap again.
     leap_from: Duration,
+    disks: Disks,
 }
 
 /// How many faults of each kind were brought.
@@ -104,6 +109,17 @@ impl std::fmt::Display for FaultCounts {
         )
     }
 }
+
+/// Whether the metadata nodes have what they wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disks {
+    Sound,
+    Lost,
+    Restored,
+}
+
+/// How long frontends of the former incarnation go on beside the new cluster, until they are started again.
+const FRONTENDS_LATE: Duration = Duration::from_secs(2);
 
 /// Something that ends at a moment.
 #[derive(Debug)]
@@ -131,7 +147,15 @@ impl World<'_> {
             .tcp_capacity(4_096)
             .enable_random_order()
             .build();
-        let objects: Objects = Arc::new(FaultStore::seeded(MemoryStore::new(), seed, scenario.store));
+        let recorder = Recorder::default();
+        recorder.lock().rules = scenario.rules();
+        let store = Watched {
+            inner: MemoryStore::new(),
+            recorder: recorder.clone(),
+            merge_delay_max: scenario.merge_delay_max,
+            entropy: SeededEntropy::new(seed ^ 0x5_10e),
+        };
+        let objects: Objects = Arc::new(FaultStore::seeded(store, seed, scenario.store));
         let kept = Arc::clone(&objects);
         sim.host("bucket", move || {
             let objects = Arc::clone(&kept);
@@ -148,7 +172,6 @@ impl World<'_> {
             let frontend = FrontendHost::new(name, scenario, bug);
             sim.host(name, move || frontend.clone().run());
         }
-        let recorder = Recorder::default();
         let mut client_seeds = SplitMix(seed ^ 0xc11e);
         // Producers write as well: there are three in all.
         for name in WRITERS.into_iter().skip(scenario.producers) {
@@ -166,6 +189,14 @@ impl World<'_> {
         for name in LONERS.into_iter().take(scenario.loners) {
             sim.client(name, members::go_alone(client_seeds.next(), recorder.clone()));
         }
+        let [keeps, looks] = KEEPERS;
+        sim.client(keeps, kept::keep(client_seeds.next(), scenario.clone(), recorder.clone()));
+        sim.client(looks, kept::look(client_seeds.next(), recorder.clone()));
+        sim.client("observer", observer::observe(client_seeds.next(), recorder.clone()));
+        if let (Some(lost_at), Some(first)) = (scenario.disks_lost_at, nodes.first()) {
+            let first = first.clone();
+            sim.client("restorer", restorer::run(client_seeds.next(), lost_at, first, recorder.clone()));
+        }
         sim.client("final-reader", clients::read_all(client_seeds.next(), recorder.clone()));
         Self {
             scenario: scenario.clone(),
@@ -175,6 +206,7 @@ impl World<'_> {
             recorder,
             faults: FaultCounts::default(),
             leap_from: Duration::ZERO,
+            disks: Disks::Sound,
         }
     }
 
@@ -193,6 +225,7 @@ impl World<'_> {
             for due in pending.extract_if(.., |pending| pending.at <= now) {
                 end(&mut self.sim, &self.nodes, &due.end);
             }
+            self.lose_and_restore(now, &mut pending);
             if now >= next && !healed {
                 let (wait, fault) = self.scenario.next_fault(&mut random);
                 next = now + wait;
@@ -202,6 +235,28 @@ impl World<'_> {
             }
             if self.sim.step()? {
                 return Ok(());
+            }
+        }
+    }
+
+    /// All metadata nodes die and lose their disks at once; when there is a new cluster, they start again.
+    fn lose_and_restore(&mut self, now: Duration, pending: &mut Vec<Pending>) {
+        if self.disks == Disks::Sound && self.scenario.disks_lost_at.is_some_and(|at| at <= now) {
+            self.disks = Disks::Lost;
+            pending
+                .retain(|pending| !matches!(pending.end, Ending::Restart { host } if NODES.contains(&host)));
+            for node in &self.nodes {
+                self.sim.crash(node.name);
+                node.put_disk(MemoryNodeDisk::default());
+            }
+        }
+        if self.disks == Disks::Lost && self.recorder.lock().restoration.is_some() {
+            self.disks = Disks::Restored;
+            for node in &self.nodes {
+                self.sim.bounce(node.name);
+            }
+            for host in FRONTENDS {
+                pending.push(Pending { at: now + FRONTENDS_LATE, end: Ending::Restart { host } });
             }
         }
     }
@@ -223,7 +278,7 @@ impl World<'_> {
                 if self.sim.is_host_running(host) {
                     self.faults.node_crashes += 1;
                     self.sim.crash(host);
-                    self.nodes[node].disk.raft.crash(kept);
+                    self.nodes[node].disk().raft.crash(kept);
                     pending.push(Pending { at: now + down, end: Ending::Restart { host } });
                 }
             }
@@ -248,7 +303,7 @@ impl World<'_> {
             Fault::LeapClock { .. } => {}
             Fault::SlowFsync { node, millis } => {
                 self.faults.slow_fsyncs += 1;
-                self.nodes[node].disk.raft.set_fsync_delay(Duration::from_millis(millis));
+                self.nodes[node].disk().raft.set_fsync_delay(Duration::from_millis(millis));
             }
         }
     }
@@ -259,7 +314,7 @@ impl World<'_> {
         }
         for node in &self.nodes {
             node.clock.set_skew(0);
-            node.disk.raft.set_fsync_delay(Duration::ZERO);
+            node.disk().raft.set_fsync_delay(Duration::ZERO);
         }
         self.objects.set_rates(FaultRates::default());
     }
@@ -283,13 +338,25 @@ fn summarize(history: &History) -> String {
     let attempts = history.appends.iter().map(|append| append.attempts.len().saturating_sub(1));
     let repeats: usize = attempts.sum();
     let records: usize = history.finally.values().map(Vec::len).sum();
+    let in_bucket = |kind: &str| history.stored.keys().filter(|key| key.contains(kind)).count();
+    let (merged, pages) = (in_bucket("/merged/"), in_bucket("/manifests/"));
+    let retired = match history.kept_finally.get(&Kept::Fleeting).map(|seen| &seen.shown) {
+        Some(Shown::Records { log_start, .. }) => *log_start,
+        _ => 0,
+    };
+    let restored = history.restoration.as_ref().map_or_else(String::new, |restoration| {
+        format!("1 restores, {:?} lost; ", restoration.lost_at.saturating_sub(restoration.archived_until))
+    });
     // Everything that happened, as one number: two runs of one seed must agree on it.
     let digest = crc32c::crc32c(format!("{history:?}").as_bytes());
     format!(
         "{acknowledged} appends acknowledged, {refused} refused, {unknown} unknown, {repeats} repeats; {} fetches; {} tenures \
-         with {} acts; {records} records in the end; digest {digest:08x}",
+         with {} acts; {records} records in the end; {merged} objects merged, {pages} pages, {} objects deleted, {retired} records \
+         retired, {} compacted away; {restored}digest {digest:08x}",
         history.fetches.len(),
         history.holds.len(),
-        history.acts.len()
+        history.acts.len(),
+        history.deleted.len(),
+        checker::compacted(history)
     )
 }

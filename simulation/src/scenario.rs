@@ -7,7 +7,7 @@ use std::time::Duration;
 use carnax_core::id::PartitionIndex;
 use carnax_object_store::FaultRates;
 
-use crate::history::Partition;
+use crate::history::{Kept, Partition, Retention, Rules};
 use crate::world::SplitMix;
 
 /// How long the faults go on.
@@ -34,19 +34,33 @@ pub(crate) const PRODUCERS: [&str; 2] = ["producer-1", "producer-2"];
 pub(crate) const MEMBERS: [&str; 3] = ["member-1", "member-2", "member-3"];
 pub(crate) const LONERS: [&str; 2] = ["loner-1", "loner-2"];
 
+/// How often the log goes to the archive, in milliseconds, where there is one.
+pub(crate) const BACKUP_INTERVAL_MS: u64 = 500;
+
 /// After a leap so long is waited for another one: what nodes know of each other's clocks is older then than they believe.
 pub(crate) const BETWEEN_LEAPS: Duration = Duration::from_secs(8);
 /// How far a clock leaps that is altogether wrong: longer than anything is remembered.
 pub(crate) const LEAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// One partition each, with a long life: records that go, and records that are superseded.
+pub(crate) const KEPT: [(Kept, &str); 2] = [(Kept::Fleeting, "fleeting"), (Kept::Table, "table")];
+pub(crate) const KEEPERS: [&str; 2] = ["keeper-1", "keeper-2"];
+/// How long it takes at most to upload what a merge wrote, where that is slow.
+const MERGE_DELAY_MAX: Duration = Duration::from_millis(2_500);
+/// How long tombstones stay.
+pub(crate) const TOMBSTONES: Duration = Duration::from_secs(6);
+/// How long dead objects stay: `delete.grace.ms`.
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
+
 /// Settings under which forty seconds are a long life: what is committed is soon merged, paged out and deleted.
-pub(crate) const HASTE: [(&str, &str); 6] = [
+pub(crate) const HASTE: [(&str, &str); 7] = [
     ("merge.slices", "6"),
     ("page.slices", "2"),
     ("delete.grace.ms", "2000"),
     ("commit.deadline.ms", "8000"),
     ("orphan.age.ms", "9000"),
     ("orphan.scan.interval.ms", "1000"),
+    ("compact.interval.ms", "3000"),
 ];
 
 /// The topic and the index of a partition.
@@ -96,6 +110,14 @@ pub(crate) struct Scenario {
     pub(crate) leaps: bool,
     /// Frontends maintain the log as well.
     pub(crate) maintains: bool,
+    /// Objects that merges write hold so little that each is of one partition: such slices are paged out.
+    pub(crate) small_merges: bool,
+    /// What merges upload takes up to so long, as large objects do: much may change meanwhile.
+    pub(crate) merge_delay_max: Duration,
+    /// All metadata disks are lost at this time, and what they held comes back from the bucket.
+    pub(crate) disks_lost_at: Option<Duration>,
+    /// What becomes of old records where they go.
+    pub(crate) retention: Retention,
     /// After so many bytes of log a node writes a snapshot.
     pub(crate) snapshot_log_bytes: u64,
 }
@@ -140,6 +162,10 @@ impl Scenario {
             loners: 0,
             leaps: false,
             maintains: false,
+            small_merges: false,
+            merge_delay_max: Duration::ZERO,
+            disks_lost_at: None,
+            retention: Retention::Trims,
             snapshot_log_bytes: 0,
         };
         scenario.producers = index(&mut random, PRODUCERS.len() + 1);
@@ -148,7 +174,45 @@ impl Scenario {
         scenario.leaps = random.chance(500);
         scenario.snapshot_log_bytes = 4_000 + random.below(40_000);
         scenario.maintains = random.chance(800);
+        scenario.small_merges = random.chance(700);
+        scenario.retention = match random.below(3) {
+            0 => Retention::Trims,
+            1 => Retention::Age(random.between(Duration::from_secs(3), Duration::from_secs(12))),
+            _ => Retention::Bytes(1_000 + random.below(6_000)),
+        };
+        if random.chance(500) {
+            scenario.merge_delay_max = MERGE_DELAY_MAX;
+        }
+        if random.chance(250) {
+            scenario.disks_lost_at = Some(random.between(Duration::from_secs(12), Duration::from_secs(22)));
+            // What the lost tail means to those who send again, and to groups, is for them to sort out.
+            (scenario.producers, scenario.members, scenario.loners) = (0, 0, 0);
+            scenario.clock_steps = false;
+        }
         scenario
+    }
+
+    /// By what a long life is judged.
+    pub(crate) const fn rules(&self) -> Rules {
+        let (retention, clocks_are_right) = (self.retention, !self.clock_steps);
+        Rules { retention, tombstones: TOMBSTONES, grace: GRACE, clocks_are_right }
+    }
+
+    /// How a topic with a long life is configured.
+    pub(crate) fn config_of(&self, topic: Kept) -> Vec<(&'static str, String)> {
+        let text = |value: u128| value.to_string();
+        match (topic, self.retention) {
+            (Kept::Table, _) => vec![
+                ("cleanup.policy", "compact".to_owned()),
+                ("min.cleanable.dirty.ratio", "0.5".to_owned()),
+                ("delete.retention.ms", text(TOMBSTONES.as_millis())),
+            ],
+            (Kept::Fleeting, Retention::Trims) => vec![("retention.ms", "-1".to_owned())],
+            (Kept::Fleeting, Retention::Age(age)) => vec![("retention.ms", text(age.as_millis()))],
+            (Kept::Fleeting, Retention::Bytes(bytes)) => {
+                vec![("retention.ms", "-1".to_owned()), ("retention.bytes", bytes.to_string())]
+            }
+        }
     }
 
     /// Draws what happens next and how long to wait before it.
@@ -199,13 +263,18 @@ impl fmt::Display for Scenario {
             producers,
             members,
             loners,
+            retention,
+            small_merges,
+            merge_delay_max,
+            disks_lost_at,
             ..
         } = self;
         write!(
             f,
             "seed {seed}: latency ≤ {latency_max} ms, partitions {partitions}, node crashes {node_crashes}, frontend \
              crashes {frontend_crashes}, clock steps {clock_steps}, leaps {leaps}, fsync ≤ {fsync_max} ms, store {:?}, linger \
-             {:?}; {producers} producers, {members} members, {loners} loners, maintains {maintains}",
+             {:?}; {producers} producers, {members} members, {loners} loners, maintains {maintains}, small merges \
+             {small_merges}, uploads of merges ≤ {merge_delay_max:?}, disks lost at {disks_lost_at:?}, retention {retention:?}",
             self.store, self.linger
         )
     }

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use turmoil::net::{TcpListener, TcpStream};
 
 /// When simulations begin: any fixed moment.
-const BEGINNING: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+pub(crate) const BEGINNING: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// TCP over turmoil's simulated links.
 #[derive(Debug, Clone, Copy)]

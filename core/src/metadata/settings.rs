@@ -51,6 +51,9 @@ pub struct ClusterSettings {
     pub delete_grace: Duration,
     /// `merge.slices`: how many small slices of a partition a merge waits for. 2 to 1,000, default 32.
     pub merge_slices: u64,
+    /// `merge.bytes`: how many bytes one object that a merge writes has at most: less memory for workers, more objects. 256 to
+    /// 134,217,728 (128 MiB), the default.
+    pub merge_bytes: u64,
     /// `compact.interval.ms`: how long a partition is left alone after a key compaction, unless much was appended since.
     /// 1 s to 366 days, default 10 minutes.
     pub compact_interval: Duration,
@@ -72,6 +75,7 @@ impl Default for ClusterSettings {
             orphan_scan_interval: Duration::from_secs(6 * 60 * 60),
             delete_grace: limits::DELETE_GRACE,
             merge_slices: limits::MERGE_SLICES,
+            merge_bytes: limits::MERGED_BYTES_TARGET,
             compact_interval: limits::COMPACT_INTERVAL,
             page_slices: limits::PAGE_SLICES,
         }
@@ -118,18 +122,20 @@ const ORPHAN_AGE: &str = "orphan.age.ms";
 const ORPHAN_SCAN_INTERVAL: &str = "orphan.scan.interval.ms";
 const DELETE_GRACE: &str = "delete.grace.ms";
 const PAGE_SLICES: &str = "page.slices";
+const MERGE_BYTES: &str = "merge.bytes";
 const MERGE_SLICES: &str = "merge.slices";
 const COMPACT_INTERVAL: &str = "compact.interval.ms";
 
 impl ClusterSettings {
     /// All names, in order.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 13] = [
         COMMIT_DEADLINE,
         COMPACT_INTERVAL,
         DELETE_GRACE,
         GROUP_RETENTION,
         IDEMPOTENCY_MAX,
         IDEMPOTENCY_WINDOW,
+        MERGE_BYTES,
         MERGE_SLICES,
         ORPHAN_AGE,
         ORPHAN_SCAN_INTERVAL,
@@ -180,6 +186,9 @@ impl ClusterSettings {
                     settings.orphan_scan_interval = window(ORPHAN_SCAN_INTERVAL, value, 366)?;
                 }
                 DELETE_GRACE => settings.delete_grace = window(DELETE_GRACE, value, 366)?,
+                MERGE_BYTES => {
+                    settings.merge_bytes = number(MERGE_BYTES, value, 256, limits::MERGED_BYTES_TARGET)?;
+                }
                 MERGE_SLICES => settings.merge_slices = number(MERGE_SLICES, value, 2, 1_000)?,
                 COMPACT_INTERVAL => settings.compact_interval = window(COMPACT_INTERVAL, value, 366)?,
                 PAGE_SLICES => {
@@ -205,6 +214,7 @@ impl ClusterSettings {
             (ORPHAN_AGE, millis(self.orphan_age)),
             (ORPHAN_SCAN_INTERVAL, millis(self.orphan_scan_interval)),
             (DELETE_GRACE, millis(self.delete_grace)),
+            (MERGE_BYTES, self.merge_bytes.to_string()),
             (MERGE_SLICES, self.merge_slices.to_string()),
             (COMPACT_INTERVAL, millis(self.compact_interval)),
             (PAGE_SLICES, self.page_slices.to_string()),

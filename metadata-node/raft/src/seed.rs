@@ -32,7 +32,11 @@ pub async fn seed(storage: Storage, node: NodeId, address: &str, state: State) -
         Storage::Memory(disk) => SnapshotStore::Memory(disk),
     };
     let known = store.clone();
-    if blocking(move || known.load()).await?.is_some() {
+    let known = match known {
+        SnapshotStore::Memory(_) => known.load()?,
+        SnapshotStore::Directory(_) => blocking(move || known.load()).await?,
+    };
+    if known.is_some() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the disk has a snapshot already"));
     }
     store.save(meta, state).await.map(drop)

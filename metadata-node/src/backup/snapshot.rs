@@ -12,6 +12,7 @@ use carnax_core::time::Timestamp;
 use carnax_metadata_state::{State, snapshot};
 use carnax_object_store::{GetRange, ObjectStoreError, Payload};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 use super::vault::{Vault, VaultError, get_small};
@@ -19,6 +20,8 @@ use super::vault::{Vault, VaultError, get_small};
 const FORMAT_VERSION: u32 = 1;
 /// Bytes of a part: no more is in memory than three of them.
 const PART_BYTES: usize = 16 * 1024 * 1024;
+/// One thread alone cannot send a part before the next one is made; what it writes is small.
+const PARTS_AT_ONCE_MAX: usize = 4_096;
 const INDEX_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 
@@ -63,12 +66,19 @@ impl Vault {
     ) -> Result<u64, VaultError> {
         let key = self.snapshot_key(last);
         let log_time = state.log_time();
-        let (sender, mut receiver) = mpsc::channel(1);
-        let writing = tokio::task::spawn_blocking(move || {
+        let room = if has_one_thread() { PARTS_AT_ONCE_MAX } else { 1 };
+        let (sender, mut receiver) = mpsc::channel(room);
+        let write = move || {
             let mut parts = PartWriter { sender, part: Vec::new(), part_bytes };
             snapshot::write(&state, &mut parts)?;
             parts.send()
-        });
+        };
+        let writing = if has_one_thread() {
+            let written = write();
+            tokio::spawn(async move { written })
+        } else {
+            tokio::task::spawn_blocking(write)
+        };
         let mut parts = Vec::new();
         while let Some(bytes) = receiver.recv().await {
             let payload = Payload::from(bytes);
@@ -119,11 +129,17 @@ impl Vault {
         }
         let attempt = u64::from_str_radix(&index.attempt, 16).map_err(|error| unusable(error.to_string()))?;
         let bytes = index.parts.iter().map(|part| part.bytes).sum();
-        let (sender, receiver) = mpsc::channel(1);
-        let reading = tokio::task::spawn_blocking(move || {
+        let room = if has_one_thread() { index.parts.len().max(1) } else { 1 };
+        let (sender, receiver) = mpsc::channel(room);
+        let read = move || {
             let mut parts = PartReader { receiver, part: Bytes::new() };
             snapshot::read(&mut parts, snapshot::Limits { bytes_max: STATE_BYTES_MAX })
-        });
+        };
+        let (read, reading) = if has_one_thread() {
+            (Some(read), None)
+        } else {
+            (None, Some(tokio::task::spawn_blocking(read)))
+        };
         for (part, expected) in (0..).zip(&index.parts) {
             let bytes = self.part(SnapshotPartKey { snapshot: key, attempt, part }, *expected).await?;
             if sender.send(bytes).await.is_err() {
@@ -131,7 +147,11 @@ impl Vault {
             }
         }
         drop(sender);
-        let state = reading.await.map_err(|error| unusable(error.to_string()))?;
+        let state = match (read, reading) {
+            (_, Some(reading)) => reading.await.map_err(|error| unusable(error.to_string()))?,
+            (Some(read), None) => read(),
+            (None, None) => unreachable!("it is read here, or there"),
+        };
         let state = state.map_err(|error| unusable(error.to_string()))?;
         Ok((state, bytes))
     }
@@ -154,6 +174,12 @@ impl Vault {
     }
 }
 
+/// Whether everything runs on one thread, as in simulations. Then a state is written and read at once, so that nothing depends on when
+/// another thread has its turn.
+fn has_one_thread() -> bool {
+    Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
+}
+
 /// Cuts a state into parts; waits while the one before is being sent.
 struct PartWriter {
     sender: mpsc::Sender<Bytes>,
@@ -165,6 +191,10 @@ impl PartWriter {
     fn send(&mut self) -> io::Result<()> {
         let part = Bytes::from(std::mem::take(&mut self.part));
         let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes the parts any more");
+        if has_one_thread() {
+            let full = |_| io::Error::other("a state has more parts than one thread can write");
+            return self.sender.try_send(part).map_err(full);
+        }
         self.sender.blocking_send(part).map_err(gone)
     }
 }
@@ -192,7 +222,9 @@ struct PartReader {
 impl Read for PartReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.part.is_empty() {
-            let Some(next) = self.receiver.blocking_recv() else { return Ok(0) };
+            let next =
+                if has_one_thread() { self.receiver.try_recv().ok() } else { self.receiver.blocking_recv() };
+            let Some(next) = next else { return Ok(0) };
             self.part = next;
         }
         let length = into.len().min(self.part.len());

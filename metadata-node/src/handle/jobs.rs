@@ -11,8 +11,10 @@ use carnax_core::metadata::{
     ReportJob, SlicesReplaced, TakeJob,
 };
 use carnax_core::problem::Problem;
+use carnax_core::time::Timestamp;
 use carnax_metadata_raft::StateView;
 use carnax_metadata_state::answer::NextJob;
+use carnax_metadata_state::deliberate_bugs::{self, DeliberateBug};
 use carnax_metadata_state::{Command, Reply, answer};
 
 use super::{Handle, mismatched, reply, stale_incarnation};
@@ -65,10 +67,18 @@ impl Handle {
         reply!(self, Command::ReplaceByPage(request), PageReplaced)
     }
 
+    /// When it is for the collector of dead objects. Log time, but for a deliberate mistake.
+    fn collecting_time(&self) -> Timestamp {
+        if deliberate_bugs::makes(DeliberateBug::CollectorJudgesByAnotherClock) {
+            return deliberate_bugs::latest(self.log_time());
+        }
+        self.log_time()
+    }
+
     /// Answered by the leader alone, which knows what is in the archive.
     pub(crate) async fn find_dead(&self, request: FindDead) -> Result<DeadObjects, Problem> {
         let view = self.linearizable_at_leader().await?;
-        self.counted(answer::find_dead(&view.state, &request, self.log_time(), self.archived()))
+        self.counted(answer::find_dead(&view.state, &request, self.collecting_time(), self.archived()))
     }
 
     pub(crate) async fn forget_dead(&self, request: ForgetDead) -> Result<DeadForgotten, Problem> {

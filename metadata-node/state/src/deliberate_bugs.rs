@@ -5,9 +5,17 @@
 
 #[cfg(feature = "deliberate-bugs")]
 use std::sync::OnceLock;
+#[cfg(feature = "deliberate-bugs")]
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use carnax_core::time::Timestamp;
 
 #[cfg(feature = "deliberate-bugs")]
 static MADE: OnceLock<DeliberateBug> = OnceLock::new();
+
+/// The latest time that any wall clock has shown, for the mistake that needs it.
+#[cfg(feature = "deliberate-bugs")]
+static LATEST: AtomicI64 = AtomicI64::new(i64::MIN);
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +28,14 @@ pub enum DeliberateBug {
     GiveBeforeRelease,
     /// Log time follows the leader's clock, whatever the others' clocks say.
     FollowAnyClock,
+    /// The search for orphans does not hear of the manifest pages that may refer to what it found.
+    CollectorForgetsPages,
+    /// Objects may be deleted as soon as nothing refers to them any more.
+    DeletesOneGraceEarly,
+    /// A replacement is put where as many slices stand as it was made of, whichever they are.
+    MergeLosesSliceOnLostRace,
+    /// Whether the grace period of an object is over is judged by the latest time that any wall clock has shown.
+    CollectorJudgesByAnotherClock,
 }
 
 /// Makes one mistake from now on, in every state of this process; the first one wins.
@@ -39,4 +55,17 @@ pub fn makes(bug: DeliberateBug) -> bool {
 #[cfg(not(feature = "deliberate-bugs"))]
 pub const fn makes(_: DeliberateBug) -> bool {
     false
+}
+
+/// Takes in what a wall clock shows, and tells the latest time that any has shown.
+#[cfg(feature = "deliberate-bugs")]
+pub fn latest(reading: Timestamp) -> Timestamp {
+    let before = LATEST.fetch_max(reading.millis(), Ordering::Relaxed);
+    Timestamp::from_millis(before.max(reading.millis()))
+}
+
+/// Nothing is taken in.
+#[cfg(not(feature = "deliberate-bugs"))]
+pub const fn latest(reading: Timestamp) -> Timestamp {
+    reading
 }

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use carnax_core::limits;
+use carnax_core::metadata::ClusterSettings;
 use carnax_core::topic::TopicConfig;
 
 use crate::partition::Slice;
@@ -34,14 +35,14 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    pub(crate) fn of(config: &TopicConfig, merge_slices: u64) -> Self {
-        let slices_min = usize::try_from(merge_slices).unwrap_or(usize::MAX);
+    pub(crate) fn of(config: &TopicConfig, settings: &ClusterSettings) -> Self {
+        let slices_min = usize::try_from(settings.merge_slices).unwrap_or(usize::MAX);
         let kept = config.retention_bytes.filter(|_| config.cleanup_delete);
         let kept_bytes_max = kept.map(|bytes| bytes / u64::from(RETENTION_SHARE));
         let bytes_max = kept_bytes_max.unwrap_or(u64::MAX);
         let span = config.retention.filter(|_| config.cleanup_delete);
         let span_max = span.map(|retention| retention / RETENTION_SHARE);
-        Self { slices_min, bytes_max: bytes_max.min(limits::MERGED_BYTES_TARGET), span_max, kept_bytes_max }
+        Self { slices_min, bytes_max: bytes_max.min(settings.merge_bytes), span_max, kept_bytes_max }
     }
 
     /// The first run that is worth merging, as long as it may be.
@@ -153,12 +154,15 @@ mod tests {
 
     #[test]
     fn a_merged_slice_is_no_coarser_than_retention_allows() {
+        let four = ClusterSettings { merge_slices: 4, ..ClusterSettings::default() };
         let mut config = TopicConfig { retention_bytes: Some(8_000), ..TopicConfig::default() };
-        assert_eq!(Policy::of(&config, 4).find_run(&slices(&[100; 40])), Some(0..10));
+        assert_eq!(Policy::of(&config, &four).find_run(&slices(&[100; 40])), Some(0..10));
         config = TopicConfig { retention: Some(Duration::from_millis(48)), ..TopicConfig::default() };
-        assert_eq!(Policy::of(&config, 4).find_run(&slices(&[100; 40])), Some(0..7), "6 ms apart");
+        assert_eq!(Policy::of(&config, &four).find_run(&slices(&[100; 40])), Some(0..7), "6 ms apart");
         config.cleanup_delete = false;
-        assert_eq!(Policy::of(&config, 4).find_run(&slices(&[100; 40])), Some(0..40));
+        assert_eq!(Policy::of(&config, &four).find_run(&slices(&[100; 40])), Some(0..40));
+        let small = ClusterSettings { merge_bytes: 1_000, ..four };
+        assert_eq!(Policy::of(&config, &small).find_run(&slices(&[100; 40])), Some(0..10));
     }
 
     proptest! {

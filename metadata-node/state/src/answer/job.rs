@@ -18,6 +18,7 @@ use super::compact::compactable;
 use super::merge::mergeable;
 use super::page::pageable;
 use crate::State;
+use crate::deliberate_bugs::{self, DeliberateBug};
 use crate::page::{self, Page};
 use crate::partition::Slice;
 use crate::segment::{DeadSegment, SegmentNumber};
@@ -69,6 +70,7 @@ pub fn find_orphans(state: &State, request: &FindOrphans) -> Result<Orphans, Pro
     for dead in state.segments.dead().values().filter(|dead| ids.contains(&dead.id)) {
         orphans.remove(&dead.id);
     }
+    let on = on.filter(|_| !deliberate_bugs::makes(DeliberateBug::CollectorForgetsPages));
     let covering = on.map_or_else(Vec::new, |on| covering(state, on, first, last));
     Ok(Orphans { orphans: orphans.into_iter().collect(), orphan_pages, covering })
 }
@@ -227,6 +229,9 @@ fn deletable_pages(
 }
 
 fn deletable_from(state: &State, died: Timestamp) -> Timestamp {
+    if deliberate_bugs::makes(DeliberateBug::DeletesOneGraceEarly) {
+        return died;
+    }
     died.saturating_add(state.settings.typed.delete_grace)
 }
 

@@ -33,7 +33,7 @@ pub fn plan_merge(state: &State, request: &PlanMerge, now: Timestamp) -> Result<
     let (mut bytes, mut slices) = (0_u64, 0);
     for run in mergeable_from(state, request.after) {
         let more: u64 = run.slices.iter().map(|slice| u64::from(slice.length)).sum();
-        let full = bytes + more > limits::MERGED_BYTES_TARGET
+        let full = bytes + more > state.settings.typed.merge_bytes
             || slices + run.slices.len() > limits::MERGE_SLICES_MAX;
         if full && !parts.is_empty() || parts.len() >= limits::MERGE_PARTS_MAX {
             break;
@@ -63,9 +63,9 @@ pub(super) fn mergeable(state: &State) -> impl Iterator<Item = Run> {
 }
 
 fn mergeable_from(state: &State, after: Option<TopicPartition>) -> impl Iterator<Item = Run> {
-    let merge_slices = state.settings.typed.merge_slices;
+    let settings = &state.settings.typed;
     by_turns(state, after).filter_map(move |(on, topic, config, partition)| {
-        let slices = worth_merging(partition, Policy::of(config, merge_slices))?;
+        let slices = worth_merging(partition, Policy::of(config, settings))?;
         Some(Run { on, stamp: topic.stamps_append_time(), slices })
     })
 }

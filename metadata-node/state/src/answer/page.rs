@@ -51,7 +51,7 @@ fn worth_paging(
     if !oldest.iter().all(settled) {
         return None;
     }
-    let policy = Policy::of(config, 2);
+    let policy = Policy::of(config, &state.settings.typed);
     let count = policy.share_of_retention(&oldest[..wanted]);
     (count >= (wanted / FULL_SHARE).max(2)).then(|| oldest[..count].to_vec())
 }
