@@ -5,6 +5,7 @@
 //! writer ×3, producer ≤ 2, member ≤ 3,
 //! loner ≤ 2 ─┐                        ┌─ node ×3 (real Raft, log in memory that loses un-fsynced data)
 //! reader ×2 ─┼─ frontend ×2 (real) ──┤
+//! keeper ×2 ─┤                        │   observer: asks nodes what they refer to
 //! reader of all, in the end ─┘       └─ bucket (memory behind faults)
 //! ```
 //!
