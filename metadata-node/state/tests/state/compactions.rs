@@ -2,32 +2,29 @@
 //! each other, merges, trims, collection and restarts, on a bucket that is a map, against a naive model.
 //!
 //! Promised: a reader who begins at the log start and gets to the end within `delete.retention.ms` knows of each key what was
-//! said last; whatever is there is at its offset; in the end every key has one record, and nothing that was deleted is left.
+//! said last; whatever is there is at its offset; in the end every key has one record, and nothing that was deleted is left. Beside retention,
+//! pages and other partitions it is seen in `lifetimes`; here rounds, readers and tombstones meet in more ways.
 
 use std::collections::BTreeMap;
 
 use carnax_core::id::{LogIndex, PartitionIndex, SessionId, TopicPartition};
 use carnax_core::metadata::{
-    CompactionPlan, CompactionRound, FetchFrom, FindDead, FinishCompaction, ForgetDead, JobKind, MergePlan,
-    PlanCompaction, PlanMerge, PlannedSlice, ReplaceSlices, ReplacedPart, SourceSlice,
+    FetchFrom, FindDead, FinishCompaction, ForgetDead, JobKind, MergePlan, PlanMerge,
 };
 use carnax_core::object_key::SegmentKey;
-use carnax_core::offset::{ByteRange, Offset};
+use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::{Command, Reply, answer};
 use proptest::prelude::*;
 
+use crate::bucket::{Bucket, GRACE, HEADER, RECORD, Record, Rewritten};
+use crate::rounds::{LAG, Rounds};
 use crate::support::{
     Cluster, INCARNATION, bytes_of, code, create, read_back, segment, slice, topic_id, trim,
 };
 use crate::writer::set;
 
-const GRACE: i64 = 60_000;
 const TOMBSTONES: i64 = 30_000;
-const LAG: i64 = 500;
-/// Bytes of a record in an object.
-const RECORD: u64 = 10;
-const HEADER: u64 = 8;
 const READERS: usize = 4;
 
 #[derive(Debug, Clone)]
@@ -71,27 +68,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..300)
 }
 
-/// A record; one without a value is a tombstone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Record {
-    offset: u64,
-    key: u8,
-    value: Option<u64>,
-}
-
-/// A round under way.
-struct Round {
-    plan: CompactionRound,
-    log_time: i64,
-    /// One past the newest record that it knows, and where that is by key.
-    until: u64,
-    newest: BTreeMap<u8, u64>,
-    per_object: usize,
-    /// Slices that are done.
-    done: usize,
-    tombstones_left: bool,
-}
-
 /// What a reader knows.
 #[derive(Default, Clone)]
 struct Reader {
@@ -104,14 +80,11 @@ struct World {
     cluster: Cluster,
     session: SessionId,
     commits: u64,
-    /// What the objects hold, record by record; a record without anything stands for a batch without records.
-    bucket: BTreeMap<SegmentKey, Vec<Option<Record>>>,
+    bucket: Bucket,
     model: Vec<Record>,
-    objects: u128,
-    rounds: Vec<Round>,
+    rounds: Rounds,
     merges: Vec<(MergePlan, i64)>,
     readers: Vec<Reader>,
-    finished: usize,
 }
 
 impl World {
@@ -136,13 +109,11 @@ impl World {
             cluster,
             session,
             commits: 0,
-            bucket: BTreeMap::new(),
+            bucket: Bucket::default(),
             model: Vec::new(),
-            objects: 0,
-            rounds: Vec::new(),
+            rounds: Rounds::default(),
             merges: Vec::new(),
             readers: vec![Reader { started, ..Reader::default() }; READERS],
-            finished: 0,
         }
     }
 
@@ -155,15 +126,15 @@ impl World {
             Step::Append(records) => self.append(records),
             Step::PlanRound(per_object) => self.plan_round(*per_object),
             Step::Round(per_object) => {
-                self.rounds.clear();
+                self.rounds.under_way.clear();
                 self.plan_round(*per_object);
-                while !self.rounds.is_empty() {
+                while !self.rounds.under_way.is_empty() {
                     self.compact();
                 }
             }
             Step::Compact => self.compact(),
-            Step::Die if self.rounds.is_empty() => {}
-            Step::Die => drop(self.rounds.remove(0)),
+            Step::Die if self.rounds.under_way.is_empty() => {}
+            Step::Die => drop(self.rounds.under_way.remove(0)),
             Step::PlanMerge => {
                 let plan = answer::plan_merge(&self.cluster.state, &PlanMerge { after: None }, self.now());
                 let plan = plan.unwrap();
@@ -189,140 +160,37 @@ impl World {
             offset,
             key: *key,
             value: (!tombstone).then_some(offset),
+            timestamp: self.cluster.now,
         };
         let records: Vec<Record> = (first..).zip(records).map(record).collect();
-        self.objects += 1;
-        let id = self.cluster.segment(self.objects);
+        let id = self.bucket.new_id(&self.cluster);
         let count = u32::try_from(records.len()).unwrap();
         let part = slice(topic_id(7), 0, HEADER, u64::from(count) * RECORD, count, self.cluster.now);
         self.bucket
+            .objects
             .insert(SegmentKey::appended(INCARNATION, id), records.iter().copied().map(Some).collect());
         self.model.extend(records);
         self.commits += 1;
         self.cluster.commit(self.session, self.commits, vec![segment(id, vec![part])]).unwrap();
     }
 
-    /// What a planned slice holds, if its object is there.
-    fn read(&self, slice: &PlannedSlice) -> Option<&[Option<Record>]> {
-        let from = usize::try_from((slice.bytes.start - HEADER) / RECORD).unwrap();
-        let count = usize::try_from(slice.bytes.length / RECORD).unwrap();
-        self.bucket.get(&slice.segment)?.get(from..from + count)
-    }
-
     fn plan_round(&mut self, per_object: usize) {
-        let plan = answer::plan_compaction(&self.cluster.state, &PlanCompaction { after: None }, self.now());
-        let CompactionPlan { round: Some(plan), .. } = plan.unwrap() else { return };
-        let (mut newest, mut until) = (BTreeMap::new(), plan.clean_until.0);
-        for SourceSlice { slice, .. } in &plan.slices {
-            let records = self.read(slice).expect("what was just planned is there");
-            // No more keys are known than fit into a small memory: the round ends within a slice.
-            let new = plan.clean_until.0..plan.until.0;
-            for record in records.iter().flatten().filter(|record| new.contains(&record.offset)) {
-                let age = self.cluster.now - slice.append_time.millis();
-                assert!(age >= LAG, "what is young is left alone");
-                if newest.len() == 2 && !newest.contains_key(&record.key) {
-                    break;
-                }
-                newest.insert(record.key, record.offset);
-                until = record.offset + 1;
-            }
-            if records.iter().flatten().any(|record| record.offset >= until.max(plan.clean_until.0)) {
-                break;
-            }
-            until = until.max(slice.end_offset.0.min(plan.until.0));
-        }
-        let log_time = self.cluster.now;
-        self.rounds.push(Round {
-            plan,
-            log_time,
-            until,
-            newest,
-            per_object,
-            done: 0,
-            tombstones_left: false,
-        });
+        self.rounds.plan(&self.cluster, &self.bucket, per_object);
     }
 
-    /// One object of the oldest round, or its end.
     fn compact(&mut self) {
-        let Some(mut round) = (!self.rounds.is_empty()).then(|| self.rounds.remove(0)) else { return };
-        let slices = &round.plan.slices[round.done..];
-        let slices: Vec<SourceSlice> = slices.iter().take(round.per_object).copied().collect();
-        if slices.first().is_none_or(|first| first.slice.base_offset.0 >= round.until) {
-            return self.finish(&round);
-        }
-        let mut object = Vec::new();
-        for source in &slices {
-            let Some(records) = self.read(&source.slice) else {
-                assert!(self.cluster.now - round.log_time >= GRACE);
-                return;
-            };
-            for record in records.iter().flatten() {
-                let known = record.offset < round.until;
-                let superseded = round.newest.get(&record.key).is_some_and(|newest| *newest > record.offset);
-                let ripe = record.value.is_none() && record.offset < round.plan.tombstones_until.0;
-                if known && (superseded || ripe) {
-                    continue;
-                }
-                round.tombstones_left |= known && record.value.is_none();
-                object.push(Some(*record));
-            }
-        }
-        if object.is_empty() {
-            object.push(None);
-        }
-        round.done += slices.len();
-        if self.replace(round.plan.on, &slices, object) {
-            self.rounds.insert(0, round);
-        }
-    }
-
-    fn finish(&mut self, round: &Round) {
-        let CompactionRound { on, follows, tombstones_until, .. } = round.plan;
-        let clean_until = Offset(round.until);
-        let tombstones_left = round.tombstones_left;
-        let incarnation = INCARNATION;
-        let request =
-            FinishCompaction { incarnation, on, follows, clean_until, tombstones_until, tombstones_left };
-        match self.cluster.one(Command::FinishCompaction(request)) {
-            Ok(Reply::CompactionFinished(reply)) => self.finished += usize::from(reply.finished),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn replace(&mut self, on: TopicPartition, slices: &[SourceSlice], object: Vec<Option<Record>>) -> bool {
-        self.objects += 1;
-        let id = self.cluster.segment(self.objects);
-        let length = object.len() as u64 * RECORD;
-        self.bucket.insert(SegmentKey::rewritten(INCARNATION, id, std::iter::once(on)), object);
-        let part = ReplacedPart {
-            on,
-            base_offset: slices[0].slice.base_offset,
-            end_offset: slices[slices.len() - 1].slice.end_offset,
-            sources: slices.iter().map(|source| source.segment).collect(),
-            bytes: ByteRange { start: HEADER, length },
-            max_timestamp: slices.iter().map(|source| source.slice.max_timestamp).max().unwrap(),
-        };
-        let request =
-            ReplaceSlices { incarnation: INCARNATION, segment: id, size: HEADER + length, parts: vec![part] };
-        match self.cluster.one(Command::ReplaceSlices(request)) {
-            Ok(Reply::SlicesReplaced(reply)) => reply.replaced[0],
-            other => panic!("{other:?}"),
-        }
+        self.rounds.compact(&mut self.cluster, &mut self.bucket);
     }
 
     fn merge(&mut self) {
         let Some((plan, planned)) = (!self.merges.is_empty()).then(|| self.merges.remove(0)) else { return };
-        for part in &plan.parts {
-            let mut object = Vec::new();
-            for source in &part.slices {
-                let Some(records) = self.read(&source.slice) else {
-                    assert!(self.cluster.now - planned >= GRACE);
-                    return;
-                };
-                object.extend_from_slice(records);
-            }
-            self.replace(part.on, &part.slices, object);
+        for part in plan.parts {
+            let Some(records) = self.bucket.read_all(&part.slices) else {
+                assert!(self.cluster.now - planned >= GRACE);
+                return;
+            };
+            let rewritten = Rewritten { on: part.on, slices: part.slices, records };
+            self.bucket.replace(&mut self.cluster, &[rewritten]);
         }
     }
 
@@ -331,7 +199,7 @@ impl World {
         let dead = answer::find_dead(&self.cluster.state, &FindDead { limit: 1_000 }, self.now(), everything)
             .unwrap();
         for object in &dead.objects {
-            assert!(self.bucket.remove(&object.key).is_some(), "{object:?}");
+            assert!(self.bucket.objects.remove(&object.key).is_some(), "{object:?}");
         }
         let objects = dead.objects.iter().map(|object| (object.died_at, object.number)).collect();
         self.cluster.one(Command::ForgetDead(ForgetDead { objects, pages: Vec::new() })).unwrap();
@@ -348,7 +216,7 @@ impl World {
             return;
         };
         if let Some(slice) = plan.slices.first() {
-            let records = self.read(slice).expect("what was just planned is there");
+            let records = self.bucket.read(slice).expect("what was just planned is there");
             for record in records.iter().flatten().filter(|record| record.offset >= reader.next) {
                 assert_eq!(*record, self.model[usize::try_from(record.offset).unwrap()]);
                 assert!(slice.base_offset.0 <= record.offset && record.offset < slice.end_offset.0);
@@ -383,7 +251,8 @@ impl World {
     /// Everything that a reader finds now.
     fn all(&self) -> Vec<Record> {
         let plan = self.cluster.plan("t", 0, FetchFrom::Earliest).unwrap();
-        let slices = plan.slices.iter().flat_map(|slice| self.read(slice).expect("what is live is there"));
+        let slices =
+            plan.slices.iter().flat_map(|slice| self.bucket.read(slice).expect("what is live is there"));
         slices.flatten().copied().filter(|record| record.offset >= plan.log_start.0).collect()
     }
 
@@ -406,15 +275,15 @@ impl World {
 
     /// Quiet: rounds are carried out until there is nothing left to do.
     fn settle(&mut self) {
-        self.rounds.clear();
+        self.rounds.under_way.clear();
         self.merges.clear();
         for _ in 0..100 {
             self.cluster.now += GRACE.max(2 * TOMBSTONES);
             self.plan_round(2);
-            if self.rounds.is_empty() {
+            if self.rounds.under_way.is_empty() {
                 break;
             }
-            while !self.rounds.is_empty() {
+            while !self.rounds.under_way.is_empty() {
                 self.compact();
             }
             self.check();
@@ -449,17 +318,17 @@ proptest! {
 fn a_round_counts_only_after_the_one_that_it_was_planned_after() {
     let mut world = World::new();
     world.append(&[(1, false), (1, false), (2, true)]);
-    assert!(world.rounds.is_empty());
+    assert!(world.rounds.under_way.is_empty());
     world.plan_round(9);
-    assert!(world.rounds.is_empty(), "everything is young");
+    assert!(world.rounds.under_way.is_empty(), "everything is young");
     world.cluster.now += LAG;
     world.plan_round(9);
     world.plan_round(9);
     world.compact();
     world.compact();
-    assert_eq!((world.finished, world.rounds.len()), (1, 1));
+    assert_eq!((world.rounds.finished, world.rounds.under_way.len()), (1, 1));
     world.compact();
-    assert_eq!(world.rounds.len(), 0, "the second one finds other slices");
+    assert_eq!(world.rounds.under_way.len(), 0, "the second one finds other slices");
     let on = TopicPartition { topic: topic_id(7), partition: PartitionIndex(0) };
     let request = FinishCompaction {
         incarnation: INCARNATION,

@@ -1,34 +1,47 @@
-//! What becomes of records after they were appended: any interleaving of appends, fetches, retention, trims, merges, collection and
-//! restarts, on a bucket that is a map, against a naive model that knows what each offset holds.
+//! What becomes of records after they were appended: any interleaving of appends, fetches, retention, trims, merges, key compaction,
+//! paging, collection and restarts, on a bucket that is a map, against a naive model that knows what each offset holds.
 //!
 //! Promised: a fetch gives what the model says, also one that was planned before the grace period began to run out; nothing that is
 //! referred to is ever deleted; what is dead is deleted in the end.
 
 mod world;
 
+use std::cell::RefCell;
+
 use carnax_core::id::{LogIndex, PartitionIndex, TopicPartition};
 use carnax_core::metadata::{AlterTopic, FetchFrom, FindDead};
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::{Command, answer};
-use proptest::prelude::*;
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::TestRunner;
 
-use self::world::{GRACE, RETENTION, Step, World, steps};
+use self::world::{RETENTION, Seen, Step, World, steps};
+use crate::bucket::GRACE;
 use crate::support::named;
 use crate::writer::set;
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+/// Worlds of their own. What is rare in one of them has to happen in some.
+const WORLDS: u32 = 150;
 
-    #[test]
-    fn records_are_what_they_were_until_their_time_is_over(steps in steps()) {
+#[test]
+fn records_are_what_they_were_until_their_time_is_over() {
+    let config = ProptestConfig { cases: WORLDS, failure_persistence: None, ..ProptestConfig::default() };
+    let seen = RefCell::new(Seen::default());
+    let lived = TestRunner::new(config).run(&steps(), |steps| {
         let mut world = World::new();
         for step in &steps {
             world.step(step);
             world.check();
         }
         world.settle();
+        seen.borrow_mut().add(&world);
+        Ok(())
+    });
+    if let Err(error) = lived {
+        panic!("after {} worlds: {error}", seen.borrow().worlds);
     }
+    seen.borrow().assert_all();
 }
 
 #[test]
@@ -80,7 +93,7 @@ fn dead_objects_wait_for_the_grace_period_and_for_the_archive() {
     world.cluster.now += 1;
     assert_eq!((find(&world, died_at - 1), find(&world, died_at)), (0, 1));
     world.collect();
-    assert!(world.bucket.is_empty());
+    assert!(world.bucket.objects.is_empty());
     assert_eq!(find(&world, died_at), 0);
 }
 
@@ -127,7 +140,7 @@ fn old_slices_leave_the_state_and_are_found_in_their_page() {
     assert_eq!(world.pages.len(), 1, "one of its records is live still");
     world.step(&Step::Trim { partition: 0, percent: 50 });
     world.settle();
-    assert_eq!((world.pages.len(), world.bucket.len()), (0, 2));
+    assert_eq!((world.pages.len(), world.bucket.objects.len()), (0, 2));
     world.check();
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read golden files")]
 
 mod archive;
+mod bucket;
 mod bytes;
 mod bytes_of_maintenance;
 mod compactions;
@@ -15,6 +16,7 @@ mod manifests;
 mod model;
 mod model_producer;
 mod restore;
+mod rounds;
 mod stories;
 mod support;
 mod wakeups;

@@ -6,25 +6,29 @@ use carnax_core::id::{LogIndex, PageId, SessionId, TopicId};
 use carnax_core::manifest_page::ManifestPage;
 use carnax_core::metadata::{
     FetchFrom, FetchPlan, FindDead, ForgetDead, MergePlan, PagePlan, PageReplaced, PlanMerge, PlanPage,
-    PlannedSlice, ReplaceByPage, ReplaceSlices, ReplacedPart, SegmentOutcome, UnitOutcome,
+    PlannedSlice, ReplaceByPage, SegmentOutcome, UnitOutcome,
 };
 use carnax_core::object_key::{PageKey, SegmentKey};
-use carnax_core::offset::{ByteRange, Offset};
+use carnax_core::offset::Offset;
+use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::{Command, Reply, answer};
 use proptest::prelude::*;
 
+use crate::bucket::{Bucket, GRACE, HEADER, RECORD, Record, Rewritten};
+use crate::rounds::Rounds;
 use crate::support::{
     Cluster, INCARNATION, bytes_of, create, plan, read_back, segment, slice, topic_id, trim,
 };
 use crate::writer::set;
 
-pub(super) const PARTITIONS: u32 = 3;
-pub(super) const GRACE: i64 = 60_000;
+/// Partitions of the topic that is not compacted; the one that is comes behind them.
+pub(super) const DENSE: u32 = 3;
+pub(super) const COMPACTED: u32 = DENSE;
+pub(super) const PARTITIONS: u32 = DENSE + 1;
 pub(super) const RETENTION: i64 = 400_000;
-/// Bytes of a record in an object.
-pub(super) const RECORD: u64 = 10;
-pub(super) const HEADER: u64 = 8;
+const TOMBSTONES: i64 = 30_000;
+const KEYS: u64 = 3;
 /// The whole log is in the archive.
 pub(super) const EVERYTHING: LogIndex = LogIndex(u64::MAX);
 
@@ -34,6 +38,8 @@ pub(super) enum Step {
     Append(Vec<(u32, u32)>),
     /// Segments of one partition, which are merged at once, several times; then a page is planned.
     Age(u32),
+    /// Two workers plan the same merge; one carries it out, and the other some time later.
+    Race(u32),
     /// One more merge is planned.
     PlanMerge,
     /// The oldest plan is carried out, or its first part alone, however much has happened since.
@@ -43,6 +49,12 @@ pub(super) enum Step {
     /// The same of paging.
     PlanPage,
     Page,
+    /// A round of key compaction is planned, of which an object takes so many slices.
+    PlanRound(usize),
+    /// The next object of the oldest round, or its end.
+    Compact,
+    /// A round, at once.
+    Round,
     Retain,
     Trim {
         partition: u32,
@@ -63,7 +75,12 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let appends = proptest::collection::vec((0..PARTITIONS, 1..20_u32), 1..4);
     let step = prop_oneof![
         8 => appends.prop_map(Step::Append),
-        2 => (0..PARTITIONS).prop_map(Step::Age),
+        2 => (0..DENSE).prop_map(Step::Age),
+        1 => (0..PARTITIONS).prop_map(Step::Race),
+        3 => (1..20_u32).prop_map(|count| Step::Append(vec![(COMPACTED, count)])),
+        2 => (1..5_usize).prop_map(Step::PlanRound),
+        4 => Just(Step::Compact),
+        2 => Just(Step::Round),
         3 => Just(Step::PlanMerge),
         3 => any::<bool>().prop_map(|all| Step::Merge { all }),
         2 => Just(Step::PlanPage),
@@ -79,20 +96,12 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..120)
 }
 
-/// A record, as the model knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) number: u64,
-    pub(super) timestamp: i64,
-}
-
 pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) session: SessionId,
     pub(super) commits: u64,
     pub(super) topic: TopicId,
-    /// What the objects hold, record by record.
-    pub(super) bucket: BTreeMap<SegmentKey, Vec<Record>>,
+    pub(super) bucket: Bucket,
     /// What each offset holds, by partition.
     pub(super) model: Vec<Vec<Record>>,
     /// Where a trim has moved the log start.
@@ -103,18 +112,86 @@ pub(super) struct World {
     pub(super) merges: Vec<(MergePlan, i64)>,
     pub(super) paging: Vec<PagePlan>,
     pub(super) fetches: Vec<(u32, FetchPlan, i64)>,
-    pub(super) merged: usize,
+    pub(super) rounds: Rounds,
     pub(super) paged: usize,
+    pub(super) seen: Seen,
+}
+
+/// How often what is rare happened, so that nobody takes these worlds for proof of what they never saw.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) worlds: usize,
+    merges_lost: usize,
+    rounds: usize,
+    rounds_lost: usize,
+    compacted_after_merge: usize,
+    pages: usize,
+    pages_deleted: usize,
+    deleted: usize,
+    retained: u64,
+    /// Reads of what had died, within the grace period and after it.
+    read_dead: usize,
+    read_late: usize,
+}
+
+impl Seen {
+    pub(super) fn add(&mut self, world: &World) {
+        let (seen, rounds) = (&world.seen, &world.rounds);
+        self.worlds += 1;
+        self.merges_lost += seen.merges_lost;
+        self.rounds += rounds.finished;
+        self.rounds_lost += rounds.lost;
+        self.compacted_after_merge += rounds.merged_slices;
+        self.pages += world.paged;
+        self.pages_deleted += seen.pages_deleted;
+        self.deleted += seen.deleted;
+        self.retained += seen.retained;
+        self.read_dead += seen.read_dead;
+        self.read_late += seen.read_late;
+    }
+
+    pub(super) fn assert_all(&self) {
+        let Self { merges_lost, rounds, rounds_lost, compacted_after_merge, pages, .. } = *self;
+        let Self { pages_deleted, deleted, retained, read_dead, read_late, .. } = *self;
+        let counts = [
+            merges_lost,
+            rounds,
+            rounds_lost,
+            compacted_after_merge,
+            pages,
+            pages_deleted,
+            deleted,
+            read_dead,
+        ];
+        assert!(counts.into_iter().chain([read_late]).all(|count| count > 0) && retained > 0, "{self:?}");
+    }
+}
+
+/// The topic of a partition, and its index there.
+fn place(partition: u32) -> (&'static str, u32) {
+    if partition == COMPACTED { ("k", 0) } else { ("t", partition) }
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let mut cluster = Cluster::new();
-        let settings =
-            [("merge.slices", Some("12")), ("page.slices", Some("2")), ("delete.grace.ms", Some("60000"))];
+        let settings = [
+            ("merge.slices", Some("12")),
+            ("page.slices", Some("2")),
+            ("delete.grace.ms", Some("60000")),
+            ("compact.interval.ms", Some("1000")),
+        ];
         cluster.one(set(&settings)).unwrap();
         let config = [("retention.ms", "400000")];
         cluster.one(create("t", topic_id(7), PARTITIONS, &config)).unwrap();
+        let config = [
+            ("cleanup.policy", "compact,delete"),
+            ("retention.ms", "400000"),
+            ("delete.retention.ms", "30000"),
+            ("min.compaction.lag.ms", "500"),
+            ("min.cleanable.dirty.ratio", "0.0001"),
+        ];
+        cluster.one(create("k", topic_id(8), 1, &config)).unwrap();
         let session = cluster.open_session();
         let partitions = PARTITIONS as usize;
         Self {
@@ -122,7 +199,7 @@ impl World {
             session,
             commits: 0,
             topic: topic_id(7),
-            bucket: BTreeMap::new(),
+            bucket: Bucket::default(),
             model: vec![Vec::new(); partitions],
             trimmed: vec![0; partitions],
             records: 0,
@@ -130,8 +207,9 @@ impl World {
             merges: Vec::new(),
             paging: Vec::new(),
             fetches: Vec::new(),
-            merged: 0,
+            rounds: Rounds::default(),
             paged: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -149,6 +227,14 @@ impl World {
                 self.merges = waiting;
                 self.step(&Step::PlanPage);
             }
+            Step::Race(partition) => {
+                (0..12).for_each(|_| self.append(&[(*partition, 1)]));
+                self.step(&Step::PlanMerge);
+                self.step(&Step::PlanMerge);
+                let newest = self.merges.pop();
+                self.merges.splice(0..0, newest);
+                self.merge(true);
+            }
             Step::PlanMerge => {
                 let now = Timestamp::from_millis(self.cluster.now);
                 let plan = answer::plan_merge(&self.cluster.state, &PlanMerge { after: None }, now).unwrap();
@@ -165,16 +251,20 @@ impl World {
                 }
             }
             Step::Page => self.page(),
+            Step::PlanRound(per_object) => self.rounds.plan(&self.cluster, &self.bucket, *per_object),
+            Step::Compact => self.rounds.compact(&mut self.cluster, &mut self.bucket),
+            Step::Round => self.round(),
             Step::Retain => self.retain(),
             Step::Trim { partition, percent } => {
                 let before = self.offset(*partition, *percent);
-                self.cluster.one(trim("t", *partition, before)).unwrap();
+                let (topic, index) = place(*partition);
+                self.cluster.one(trim(topic, index, before)).unwrap();
                 let trimmed = &mut self.trimmed[*partition as usize];
                 *trimmed = before.max(*trimmed);
             }
             Step::PlanFetch { partition, percent } => {
                 let from = FetchFrom::Offset(Offset(self.offset(*partition, *percent)));
-                if let Ok(plan) = self.cluster.plan("t", *partition, from) {
+                if let Ok(plan) = self.plan(*partition, from) {
                     self.fetches.push((*partition, plan, self.cluster.now));
                 }
             }
@@ -189,32 +279,45 @@ impl World {
         self.model[partition as usize].len() as u64 * percent / 100
     }
 
+    /// A round of key compaction from its plan to its end.
+    fn round(&mut self) {
+        let waiting = std::mem::take(&mut self.rounds.under_way);
+        self.rounds.plan(&self.cluster, &self.bucket, 2);
+        while !self.rounds.under_way.is_empty() {
+            self.rounds.compact(&mut self.cluster, &mut self.bucket);
+        }
+        self.rounds.under_way = waiting;
+    }
+
+    fn plan(&self, partition: u32, from: FetchFrom) -> Result<FetchPlan, Problem> {
+        let (topic, index) = place(partition);
+        self.cluster.plan(topic, index, from)
+    }
+
     pub(super) fn append(&mut self, parts: &[(u32, u32)]) {
-        let id = self.cluster.segment(u128::from(self.records) + 1);
+        let id = self.bucket.new_id(&self.cluster);
         let (mut units, mut object) = (Vec::new(), Vec::new());
         for (partition, count) in parts {
             let start = HEADER + object.len() as u64 * RECORD;
             let timestamp = self.cluster.now - i64::from(*count);
-            units.push(slice(self.topic, *partition, start, u64::from(*count) * RECORD, *count, timestamp));
+            let topic = if *partition == COMPACTED { topic_id(8) } else { self.topic };
+            let length = u64::from(*count) * RECORD;
+            units.push(slice(topic, place(*partition).1, start, length, *count, timestamp));
+            let model = &mut self.model[*partition as usize];
             for _ in 0..*count {
                 self.records += 1;
-                let record = Record { number: self.records, timestamp };
-                object.push(record);
-                self.model[*partition as usize].push(record);
+                let key = u8::try_from(self.records % KEYS).unwrap();
+                let value = (!self.records.is_multiple_of(4)).then_some(self.records);
+                let record = Record { offset: model.len() as u64, key, value, timestamp };
+                object.push(Some(record));
+                model.push(record);
             }
         }
-        self.bucket.insert(SegmentKey::appended(INCARNATION, id), object);
+        self.bucket.objects.insert(SegmentKey::appended(INCARNATION, id), object);
         self.commits += 1;
         let reply = self.cluster.commit(self.session, self.commits, vec![segment(id, units)]).unwrap();
         let SegmentOutcome::Decided(outcomes) = &reply.outcomes[0] else { panic!("{reply:?}") };
         assert!(outcomes.iter().all(|outcome| matches!(outcome, UnitOutcome::Accepted { .. })));
-    }
-
-    /// What a planned slice holds, if its object is there.
-    pub(super) fn read(&self, slice: &PlannedSlice) -> Option<&[Record]> {
-        let from = usize::try_from((slice.bytes.start - HEADER) / RECORD).unwrap();
-        let count = usize::try_from(slice.bytes.length / RECORD).unwrap();
-        self.bucket.get(&slice.segment)?.get(from..from + count)
     }
 
     pub(super) fn merge(&mut self, all: bool) {
@@ -225,39 +328,17 @@ impl World {
         if !all {
             plan.parts.truncate(1);
         }
-        let on = plan.parts.iter().map(|part| part.on);
-        self.merged += 1;
-        let id = self.cluster.segment((1 << 60) + self.merged as u128);
-        let key = SegmentKey::rewritten(INCARNATION, id, on);
-        let (mut object, mut parts) = (Vec::new(), Vec::new());
-        for part in &plan.parts {
-            let start = HEADER + object.len() as u64 * RECORD;
-            for source in &part.slices {
-                let Some(records) = self.read(&source.slice) else {
-                    // It was replaced or dropped so long ago that a reader of the plan may not expect it.
-                    assert!(self.cluster.now - planned >= GRACE);
-                    return;
-                };
-                object.extend_from_slice(records);
-            }
-            let (first, last) = (part.slices.first().unwrap(), part.slices.last().unwrap());
-            let length = HEADER + object.len() as u64 * RECORD - start;
-            parts.push(ReplacedPart {
-                on: part.on,
-                base_offset: first.slice.base_offset,
-                end_offset: last.slice.end_offset,
-                sources: part.slices.iter().map(|source| source.segment).collect(),
-                bytes: ByteRange { start, length },
-                max_timestamp: part.slices.iter().map(|source| source.slice.max_timestamp).max().unwrap(),
-            });
+        let mut rewritten = Vec::new();
+        for part in plan.parts {
+            let Some(records) = self.bucket.read_all(&part.slices) else {
+                // It was replaced or dropped so long ago that a reader of the plan may not expect it.
+                assert!(self.cluster.now - planned >= GRACE);
+                return;
+            };
+            rewritten.push(Rewritten { on: part.on, slices: part.slices, records });
         }
-        let size = HEADER + object.len() as u64 * RECORD;
-        self.bucket.insert(key, object);
-        let request = ReplaceSlices { incarnation: INCARNATION, segment: id, size, parts };
-        match self.cluster.one(Command::ReplaceSlices(request)) {
-            Ok(Reply::SlicesReplaced(reply)) => assert_eq!(reply.replaced.len(), plan.parts.len()),
-            other => panic!("{other:?}"),
-        }
+        let replaced = self.bucket.replace(&mut self.cluster, &rewritten);
+        self.seen.merges_lost += replaced.iter().filter(|replaced| !**replaced).count();
     }
 
     pub(super) fn page(&mut self) {
@@ -265,9 +346,7 @@ impl World {
             return;
         }
         let part = self.paging.remove(0).part.unwrap();
-        self.merged += 1;
-        let page =
-            PageId::from_parts(Timestamp::from_millis(self.cluster.now), (1 << 61) + self.merged as u128);
+        let page = PageId::from_bytes(self.bucket.new_id(&self.cluster).to_bytes());
         let key = PageKey { incarnation: INCARNATION, on: part.on, page };
         let slices = part.slices.iter().map(|source| source.slice).collect();
         let written = ManifestPage::new(part.on, slices).unwrap();
@@ -302,7 +381,10 @@ impl World {
         let partitions = answer::due_retention(&self.cluster.state, now, 100);
         let due = partitions.len() as u64;
         match self.cluster.one(Command::Retain { partitions }) {
-            Ok(Reply::Retained { moved }) => assert_eq!(moved, due),
+            Ok(Reply::Retained { moved }) => {
+                assert_eq!(moved, due);
+                self.seen.retained += moved;
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(answer::due_retention(&self.cluster.state, now, 100), []);
@@ -314,7 +396,8 @@ impl World {
     }
 
     pub(super) fn log_start(&self, partition: u32) -> u64 {
-        let request = plan("t", partition, FetchFrom::Earliest, 1, 1);
+        let (topic, index) = place(partition);
+        let request = plan(topic, index, FetchFrom::Earliest, 1, 1);
         answer::plan_fetch(&self.cluster.state, &request).unwrap().log_start.0
     }
 
@@ -329,14 +412,30 @@ impl World {
             assert!(!in_time, "a page was deleted that a reader needed");
             return;
         };
+        self.seen.read_late += usize::from(!in_time);
         for slice in &slices {
-            let Some(records) = self.read(slice) else {
+            let Some(records) = self.bucket.read(slice) else {
                 assert!(!in_time, "an object was deleted that a reader needed");
                 continue;
             };
-            let offsets =
-                usize::try_from(slice.base_offset.0).unwrap()..usize::try_from(slice.end_offset.0).unwrap();
-            assert_eq!(records, &self.model[partition as usize][offsets]);
+            let is_dead = !self.live_slices(partition).iter().any(|live| live.segment == slice.segment);
+            self.seen.read_dead += usize::from(in_time && is_dead);
+            self.check_slice(partition, slice, records);
+        }
+    }
+
+    /// What a slice holds is what was appended; where keys are not compacted, all of it.
+    fn check_slice(&self, partition: u32, slice: &PlannedSlice, records: &[Option<Record>]) {
+        let offsets =
+            usize::try_from(slice.base_offset.0).unwrap()..usize::try_from(slice.end_offset.0).unwrap();
+        let model = &self.model[partition as usize][offsets];
+        let records: Vec<Record> = records.iter().flatten().copied().collect();
+        if partition == COMPACTED {
+            let known: Vec<Record> =
+                model.iter().filter(|record| records.contains(record)).copied().collect();
+            assert_eq!(records, known, "each at its offset, in order");
+        } else {
+            assert_eq!(records, model);
         }
     }
 
@@ -347,14 +446,16 @@ impl World {
         let objects = dead.objects.iter().map(|object| (object.died_at, object.number)).collect();
         let pages = dead.pages.iter().map(|page| (page.died_at, page.key.page)).collect();
         for object in &dead.objects {
-            assert!(self.bucket.remove(&object.key).is_some(), "{object:?}");
+            assert!(self.bucket.objects.remove(&object.key).is_some(), "{object:?}");
         }
         for dead in &dead.pages {
             let page = self.pages.remove(&dead.key).expect("a page dies once");
             for slice in page.slices().iter().filter(|_| dead.owns_slices) {
-                assert!(self.bucket.remove(&slice.segment).is_some(), "{slice:?}");
+                assert!(self.bucket.objects.remove(&slice.segment).is_some(), "{slice:?}");
             }
         }
+        self.seen.deleted += dead.objects.len();
+        self.seen.pages_deleted += dead.pages.len();
         self.cluster.one(Command::ForgetDead(ForgetDead { objects, pages })).unwrap();
     }
 
@@ -362,17 +463,37 @@ impl World {
     pub(super) fn check(&self) {
         for partition in 0..PARTITIONS {
             let model = &self.model[partition as usize];
-            let mut next = Offset(self.log_start(partition));
+            let start = Offset(self.log_start(partition));
+            let (mut next, mut kept) = (start, Vec::new());
             assert!(next.0 >= self.trimmed[partition as usize]);
             for slice in self.live_slices(partition) {
                 assert!(slice.base_offset <= next && next < slice.end_offset);
-                let records = self.read(&slice).expect("what is live is there");
-                let offsets = slice.base_offset.0..slice.end_offset.0;
-                let offsets = usize::try_from(offsets.start).unwrap()..usize::try_from(offsets.end).unwrap();
-                assert_eq!(records, &model[offsets]);
+                let records = self.bucket.read(&slice).expect("what is live is there");
+                self.check_slice(partition, &slice, records);
+                if partition == COMPACTED {
+                    kept.extend(records.iter().flatten().filter(|record| record.offset >= start.0));
+                }
                 next = slice.end_offset;
             }
             assert_eq!(next.0, model.len() as u64);
+            if partition == COMPACTED {
+                self.check_keys(start, &kept);
+            }
+        }
+    }
+
+    /// The newest record of each key is there, if it was not trimmed; a tombstone may be gone once its time is over.
+    fn check_keys(&self, start: Offset, kept: &[Record]) {
+        let newest = |records: &[Record]| -> BTreeMap<u8, Record> {
+            records.iter().map(|record| (record.key, *record)).collect()
+        };
+        let found = newest(kept);
+        for (key, last) in newest(&self.model[COMPACTED as usize]) {
+            let is_over = last.value.is_none() && self.cluster.now - last.timestamp >= TOMBSTONES;
+            match found.get(&key) {
+                Some(found) => assert_eq!(*found, last, "key {key}"),
+                None => assert!(last.offset < start.0 || is_over, "key {key}: {last:?} is gone"),
+            }
         }
     }
 
@@ -381,7 +502,7 @@ impl World {
         let mut slices: Vec<PlannedSlice> = Vec::new();
         let mut from = FetchFrom::Earliest;
         loop {
-            let plan = self.cluster.plan("t", partition, from).unwrap();
+            let plan = self.plan(partition, from).unwrap();
             slices.extend(self.slices_of(&plan).expect("a live page is there"));
             let end = slices.last().map_or(plan.high_watermark, |slice| slice.end_offset);
             if end == plan.high_watermark {
@@ -397,7 +518,7 @@ impl World {
         for partition in 0..PARTITIONS {
             for slice in self.live_slices(partition) {
                 let from = FetchFrom::Offset(slice.base_offset.max(Offset(self.log_start(partition))));
-                pages.extend(self.cluster.plan("t", partition, from).unwrap().page.map(|page| page.key));
+                pages.extend(self.plan(partition, from).unwrap().page.map(|page| page.key));
             }
         }
         pages.dedup();
@@ -409,6 +530,7 @@ impl World {
     pub(super) fn settle(&mut self) {
         self.merges.clear();
         self.paging.clear();
+        self.rounds.under_way.clear();
         self.cluster.now += 2 * GRACE;
         self.collect();
         let mut live: Vec<SegmentKey> = Vec::new();
@@ -421,7 +543,7 @@ impl World {
         }
         live.sort_unstable();
         live.dedup();
-        assert_eq!(self.bucket.keys().copied().collect::<Vec<_>>(), live);
+        assert_eq!(self.bucket.objects.keys().copied().collect::<Vec<_>>(), live);
         assert_eq!(self.pages.keys().copied().collect::<Vec<_>>(), self.live_pages());
     }
 }
