@@ -4,6 +4,7 @@
 //! Promised: a fetch gives what the model says, also one that was planned before the grace period began to run out; nothing that is
 //! referred to is ever deleted; what is dead is deleted in the end.
 
+mod seen;
 mod world;
 
 use std::cell::RefCell;
@@ -16,7 +17,8 @@ use carnax_metadata_state::{Command, answer};
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::TestRunner;
 
-use self::world::{RETENTION, Seen, Step, World, steps};
+use self::seen::Seen;
+use self::world::{RETENTION, Step, World, steps};
 use crate::bucket::GRACE;
 use crate::support::named;
 use crate::writer::set;

@@ -15,6 +15,7 @@ use carnax_core::time::Timestamp;
 use carnax_metadata_state::{Command, Reply, answer};
 use proptest::prelude::*;
 
+use super::seen::Seen;
 use crate::bucket::{Bucket, GRACE, HEADER, RECORD, Record, Rewritten};
 use crate::rounds::Rounds;
 use crate::support::{
@@ -115,56 +116,6 @@ pub(super) struct World {
     pub(super) rounds: Rounds,
     pub(super) paged: usize,
     pub(super) seen: Seen,
-}
-
-/// How often what is rare happened, so that nobody takes these worlds for proof of what they never saw.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
-    pub(super) worlds: usize,
-    merges_lost: usize,
-    rounds: usize,
-    rounds_lost: usize,
-    compacted_after_merge: usize,
-    pages: usize,
-    pages_deleted: usize,
-    deleted: usize,
-    retained: u64,
-    /// Reads of what had died, within the grace period and after it.
-    read_dead: usize,
-    read_late: usize,
-}
-
-impl Seen {
-    pub(super) fn add(&mut self, world: &World) {
-        let (seen, rounds) = (&world.seen, &world.rounds);
-        self.worlds += 1;
-        self.merges_lost += seen.merges_lost;
-        self.rounds += rounds.finished;
-        self.rounds_lost += rounds.lost;
-        self.compacted_after_merge += rounds.merged_slices;
-        self.pages += world.paged;
-        self.pages_deleted += seen.pages_deleted;
-        self.deleted += seen.deleted;
-        self.retained += seen.retained;
-        self.read_dead += seen.read_dead;
-        self.read_late += seen.read_late;
-    }
-
-    pub(super) fn assert_all(&self) {
-        let Self { merges_lost, rounds, rounds_lost, compacted_after_merge, pages, .. } = *self;
-        let Self { pages_deleted, deleted, retained, read_dead, read_late, .. } = *self;
-        let counts = [
-            merges_lost,
-            rounds,
-            rounds_lost,
-            compacted_after_merge,
-            pages,
-            pages_deleted,
-            deleted,
-            read_dead,
-        ];
-        assert!(counts.into_iter().chain([read_late]).all(|count| count > 0) && retained > 0, "{self:?}");
-    }
 }
 
 /// The topic of a partition, and its index there.
