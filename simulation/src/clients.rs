@@ -128,7 +128,8 @@ pub(crate) async fn read_all(seed: u64, recorder: Recorder) -> Ended {
                         break;
                     }
                 }
-                Err(error) if now() < FAULTS + HEALING => {
+                // What is lost for good does not come back by waiting.
+                Err(error) if error.retryable() && now() < FAULTS + HEALING => {
                     tracing::debug!(%error, "healed cluster does not serve yet");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }

@@ -65,7 +65,7 @@ fn deliberate_bugs_are_found() {
     let bugs = [
         ("acknowledge-before-commit", "P1", "2"),
         ("answer-from-old-plan", "P3", "2"),
-        ("take-unknown-for-failure", "P", "2"),
+        ("take-unknown-for-failure", "P", "17"),
         ("forget-duplicates", "P5", "2"),
         ("skip-from-check", "exactly once", "2"),
         ("give-before-release", "groups", "2"),
