@@ -42,6 +42,12 @@ pub fn merged_folder(incarnation: Incarnation) -> String {
     format!("{incarnation}/merged/")
 }
 
+/// What the keys of the merged objects of one partition begin with.
+pub fn merged_partition_folder(incarnation: Incarnation, on: TopicPartition) -> String {
+    let TopicPartition { topic, partition } = on;
+    format!("{}{topic}/{partition}/", merged_folder(incarnation))
+}
+
 /// What the keys of all manifest pages begin with.
 pub fn page_folder(incarnation: Incarnation) -> String {
     format!("{incarnation}/manifests/")
@@ -135,8 +141,8 @@ impl fmt::Display for SegmentKey {
                 let folder = crc32c::crc32c(&self.segment.to_bytes()) % SEGMENT_FOLDERS;
                 write!(f, "{}{}", segment_folder(self.incarnation, folder), self.segment)
             }
-            Some(TopicPartition { topic, partition }) => {
-                write!(f, "{}{topic}/{partition}/{}", merged_folder(self.incarnation), self.segment)
+            Some(on) => {
+                write!(f, "{}{}", merged_partition_folder(self.incarnation, on), self.segment)
             }
         }
     }

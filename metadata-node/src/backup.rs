@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use settings::{BackupMode, BackupSettings};
 pub use vault::VaultError;
-pub(crate) use vault::{Vault, list_all};
+pub(crate) use vault::{Vault, list_each};
 
 use crate::bootstrap::{self, BootstrapError};
 use crate::handle::Handle;

@@ -40,5 +40,7 @@ pub use backup::{BackupMode, BackupSettings, VaultError};
 pub use bootstrap::BootstrapError;
 pub use config::{SNAPSHOT_LOG_BYTES, Settings};
 pub use identity::{Disk, IdentityError, MemoryNodeDisk, Space};
-pub use restore::{RestoreComponents, RestoreError, RestoreSettings, Restored, SkippedOffsets, restore};
+pub use restore::{
+    Named, RestoreComponents, RestoreError, RestoreSettings, Restored, SkippedOffsets, restore,
+};
 pub use run::{Components, Listening, RunError, run};

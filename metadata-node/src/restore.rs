@@ -12,6 +12,7 @@
 
 mod fence;
 mod load;
+mod pages;
 mod report;
 mod settings;
 mod tail;
@@ -27,7 +28,7 @@ use carnax_object_store::{ObjectStore, ObjectStoreError};
 use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 
-pub use report::{Restored, SkippedOffsets};
+pub use report::{Named, Restored, SkippedOffsets};
 pub use settings::RestoreSettings;
 
 use self::load::Loaded;
@@ -249,6 +250,9 @@ fn report(
         tail_records,
         tail_records_of_unknown_topics: tail_records.saturating_sub(known),
         tail_unreadable: tail.unreadable.clone(),
+        unreferenced_merged_objects: tail.merged_objects,
+        missing_objects: tail.missing.clone(),
+        unusable_pages: tail.unusable_pages.clone(),
         tail_objects_deleted: deleted,
         skipped: plan.iter().map(skipped).filter(|skipped| skipped.to > skipped.from).collect(),
         damaged: loaded.damaged.clone(),

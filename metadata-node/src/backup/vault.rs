@@ -154,17 +154,25 @@ impl Vault {
 }
 
 /// All objects whose keys begin with a text, in the order of their keys.
-pub(crate) async fn list_all(
+async fn list_all(store: &dyn ObjectStore, prefix: &str) -> Result<Vec<ListedObject>, ObjectStoreError> {
+    let mut all = Vec::new();
+    list_each(store, prefix, &mut |object| all.push(object)).await?;
+    Ok(all)
+}
+
+/// Tells of all objects whose keys begin with a text, in the order of their keys. One page of the listing is in memory.
+pub(crate) async fn list_each(
     store: &dyn ObjectStore,
     prefix: &str,
-) -> Result<Vec<ListedObject>, ObjectStoreError> {
-    let mut all: Vec<ListedObject> = Vec::new();
+    each: &mut (dyn FnMut(ListedObject) + Send),
+) -> Result<(), ObjectStoreError> {
+    let mut after = String::new();
     loop {
-        let after = all.last().map_or(String::new(), |object| object.key.clone());
         let page = store.list(prefix, &after, LIST_PAGE_KEYS_MAX).await?;
-        all.extend(page.objects);
+        after = page.objects.last().map_or(after, |object| object.key.clone());
+        page.objects.into_iter().for_each(&mut *each);
         if !page.more {
-            return Ok(all);
+            return Ok(());
         }
     }
 }

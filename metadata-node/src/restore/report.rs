@@ -55,12 +55,40 @@ pub struct Restored {
     pub tail_records_of_unknown_topics: u64,
     /// Objects behind the end of the archive that are not whole.
     pub tail_unreadable: Vec<String>,
+    /// Merged objects and manifest pages of single partitions that nothing refers to, from merges that the tail may have had.
+    pub unreferenced_merged_objects: u64,
+    /// Objects that the new cluster refers to and that are not in the bucket: their records cannot be read.
+    pub missing_objects: Named,
+    /// Manifest pages that are not there, or not as they were written: the records behind them cannot be read, and nothing that
+    /// they may refer to is deleted.
+    pub unusable_pages: Named,
     /// Objects that were deleted, since they are a part of the tail.
     pub tail_objects_deleted: u64,
     /// Offsets that are skipped in each partition, so that none is given out twice.
     pub skipped: Vec<SkippedOffsets>,
     /// Parts of the backup that could not be used.
     pub damaged: Vec<String>,
+}
+
+/// How many there are, of which the first are named.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Named {
+    /// All of them.
+    pub count: u64,
+    /// The first ones, at most [`Named::FIRST_MAX`].
+    pub first: Vec<String>,
+}
+
+impl Named {
+    /// So many are named.
+    pub const FIRST_MAX: usize = 100;
+
+    pub(super) fn add(&mut self, what: impl fmt::Display) {
+        self.count += 1;
+        if self.first.len() < Self::FIRST_MAX {
+            self.first.push(what.to_string());
+        }
+    }
 }
 
 /// Offsets of a partition that no record will ever have.
@@ -110,6 +138,15 @@ impl fmt::Display for Restored {
                 f,
                 "    {topic}/{partition}: {from} to {to}, for {tail_records} records that may be lost"
             )?;
+        }
+        for (named, what) in [
+            (&self.missing_objects, "objects, whose records cannot be read"),
+            (&self.unusable_pages, "manifest pages, behind which records cannot be read"),
+        ] {
+            if named.count > 0 {
+                writeln!(f, "  missing    {} {what}", named.count)?;
+                named.first.iter().try_for_each(|name| writeln!(f, "    {name}"))?;
+            }
         }
         for damaged in self.damaged.iter().chain(&self.tail_unreadable) {
             writeln!(f, "  not usable {damaged}")?;

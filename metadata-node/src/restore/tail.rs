@@ -4,12 +4,12 @@
 //! archive is never deleted. So the records of all objects that the state does not know, and that are young enough to have been
 //! committed behind it, bound the offsets that were given out behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use carnax_core::id::{Incarnation, SegmentId, TopicPartition};
 use carnax_core::limits;
-use carnax_core::object_key::SegmentKey;
+use carnax_core::object_key::{PageKey, SegmentKey, merged_folder, page_folder};
 use carnax_core::offset::ByteRange;
 use carnax_core::record::{Batch, gap_batch};
 use carnax_core::segment::{Footer, PartitionBatches, SegmentError, SegmentWriter};
@@ -19,13 +19,14 @@ use carnax_object_store::{GetRange, ListedObject, ObjectStore, ObjectStoreError,
 use carnax_platform::entropy::Entropy;
 use futures::{StreamExt, TryStreamExt};
 
-use super::RestoreError;
-use crate::backup::list_all;
+use super::report::Named;
+use super::{RestoreError, pages};
+use crate::backup::list_each;
 
 /// How much of the end of an object is read to find its footer.
 const TAIL_BYTES: u64 = 64 * 1024;
 /// Footers that are read at the same time.
-const READS_AT_ONCE: usize = 16;
+pub(super) const READS_AT_ONCE: usize = 16;
 /// Offsets of one empty batch.
 const GAP_BATCH_OFFSETS: u64 = 1 << 31;
 
@@ -41,9 +42,15 @@ pub(super) struct Tail {
     pub(super) unreadable: Vec<String>,
     /// All that the state does not know, older ones included, which were never committed.
     pub(super) keys: Vec<String>,
+    /// How many of these are merged objects and manifest pages of single partitions: they hold copies of records, and no new ones.
+    pub(super) merged_objects: u64,
+    /// Objects that the state, or one of its pages, refers to and that are not there.
+    pub(super) missing: Named,
+    /// Manifest pages that cannot be read, and why.
+    pub(super) unusable_pages: Named,
 }
 
-/// Looks at the objects of some incarnations.
+/// Looks at the objects of the incarnations behind which a tail may lie, and for all objects that the state refers to.
 pub(super) async fn survey(
     store: &dyn ObjectStore,
     state: &State,
@@ -52,32 +59,49 @@ pub(super) async fn survey(
     let (known, oldest) = (restore::known_segments(state), restore::oldest_uncommitted(state));
     let mut tail = Tail::default();
     let mut young = Vec::new();
-    for incarnation in incarnations {
-        for object in list_all(store, &format!("{incarnation}/segments/")).await? {
-            let Ok(SegmentKey { segment, .. }) = object.key.parse() else { continue };
-            if known.contains(&segment) {
-                continue;
+    let mut live = restore::live_objects(state);
+    let pages = restore::known_pages(state);
+    let page_keys: BTreeSet<PageKey> = pages.values().flatten().map(|page| page.key).collect();
+    let mut all: BTreeSet<Incarnation> = live.iter().map(|key| key.incarnation).collect();
+    all.extend(incarnations);
+    for incarnation in all {
+        let may_be_lost = incarnations.contains(&incarnation);
+        let segments = format!("{incarnation}/segments/");
+        list_each(store, &segments, &mut |object| {
+            let Ok(key) = object.key.parse::<SegmentKey>() else { return };
+            live.remove(&key);
+            if !may_be_lost || known.contains(&key.segment) {
+                return;
             }
             tail.keys.push(object.key.clone());
-            if segment.time() >= oldest {
+            if key.segment.time() >= oldest {
                 young.push(object);
             }
-        }
-    }
-    let mut footers = futures::stream::iter(young)
-        .map(|object| async move {
-            let footer = footer(store, &object).await;
-            footer.map(|footer| (object, footer))
         })
-        .buffered(READS_AT_ONCE);
-    while let Some((object, footer)) = footers.try_next().await? {
-        tail.objects += 1;
-        tail.bytes += object.size;
-        match footer {
-            Ok(footer) => tail.count(&footer),
-            Err(error) => tail.unreadable.push(format!("{}: {error}", object.key)),
+        .await?;
+        list_each(store, &merged_folder(incarnation), &mut |object| {
+            let Ok(key) = object.key.parse::<SegmentKey>() else { return };
+            live.remove(&key);
+            let is_paged = key.merged.is_some_and(|on| pages.contains_key(&on));
+            if may_be_lost && !is_paged && !known.contains(&key.segment) {
+                tail.add_merged(object.key);
+            }
+        })
+        .await?;
+        if may_be_lost {
+            list_each(store, &page_folder(incarnation), &mut |object| {
+                if object.key.parse().is_ok_and(|key: PageKey| !page_keys.contains(&key)) {
+                    tail.add_merged(object.key);
+                }
+            })
+            .await?;
         }
     }
+    live.iter().for_each(|key| tail.missing.add(key));
+    for (on, pages) in &pages {
+        pages::survey(store, (*on, pages), &known, incarnations, &mut tail).await?;
+    }
+    tail.read_footers(store, young).await?;
     Ok(tail)
 }
 
@@ -108,6 +132,35 @@ async fn footer(
 }
 
 impl Tail {
+    /// Notes a merged object or a page that nothing refers to.
+    pub(super) fn add_merged(&mut self, key: String) {
+        self.merged_objects += 1;
+        self.keys.push(key);
+    }
+
+    /// Counts the records of objects that may have been committed.
+    async fn read_footers(
+        &mut self,
+        store: &dyn ObjectStore,
+        young: Vec<ListedObject>,
+    ) -> Result<(), RestoreError> {
+        let mut footers = futures::stream::iter(young)
+            .map(|object| async move {
+                let footer = footer(store, &object).await;
+                footer.map(|footer| (object, footer))
+            })
+            .buffered(READS_AT_ONCE);
+        while let Some((object, footer)) = footers.try_next().await? {
+            self.objects += 1;
+            self.bytes += object.size;
+            match footer {
+                Ok(footer) => self.count(&footer),
+                Err(error) => self.unreadable.push(format!("{}: {error}", object.key)),
+            }
+        }
+        Ok(())
+    }
+
     fn count(&mut self, footer: &Footer) {
         for slice in footer.slices() {
             let records: u64 =

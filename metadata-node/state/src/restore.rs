@@ -13,11 +13,12 @@
 //! What belongs to processes of the former incarnation goes: nodes, sessions, members of groups, leases of jobs. Topics, slices,
 //! producers, keys, committed offsets, wake-ups, settings and log time stay; segments keep the incarnation under whose key they lie.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, PartitionIndex, SegmentId, TopicPartition};
 use carnax_core::metadata::UnitSlice;
+use carnax_core::object_key::{PageKey, SegmentKey};
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -28,6 +29,7 @@ use crate::State;
 use crate::entry::FeatureLevel;
 use crate::group::{Group, Groups};
 use crate::node::{Cluster, Node};
+use crate::page::Page;
 use crate::partition::NewSlice;
 use crate::segment::{Moment, Segment};
 use crate::session::Sessions;
@@ -74,6 +76,23 @@ pub struct PartitionEnd {
     pub high_watermark: Offset,
 }
 
+/// A manifest page that the state knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownPage {
+    /// Its object.
+    pub key: PageKey,
+    /// Whether records are read through it; if not, it waits for its deletion.
+    pub live: bool,
+    /// Whether its slices are its own; if not, it came too late and they are those of others.
+    pub owns_slices: bool,
+    /// The first offset of its first slice, and one past the last one of its last slice.
+    pub offsets: (Offset, Offset),
+    /// Its slices.
+    pub slices: u32,
+    /// The smallest and the largest id of its segments.
+    pub segments: (SegmentId, SegmentId),
+}
+
 /// All partitions, in order.
 pub fn partition_ends(state: &State) -> impl Iterator<Item = PartitionEnd> {
     state.topics.by_id.iter().flat_map(|(id, topic)| {
@@ -91,6 +110,36 @@ pub fn known_segments(state: &State) -> BTreeSet<SegmentId> {
     let live = segments.iter().map(|(_, segment)| segment.id);
     let dead = segments.dead().values().map(|segment| segment.id);
     live.chain(dead).chain(segments.recent().iter().copied()).collect()
+}
+
+/// The objects that slices of the state refer to. Those that stand in manifest pages alone are not among them.
+pub fn live_objects(state: &State) -> BTreeSet<SegmentKey> {
+    let segments = &state.segments;
+    let key = |(number, segment): (_, &Segment)| segments.key(number, segment.incarnation, segment.id);
+    segments.iter().map(key).collect()
+}
+
+/// The manifest pages of each partition that has some, those that wait for their deletion included.
+pub fn known_pages(state: &State) -> BTreeMap<TopicPartition, Vec<KnownPage>> {
+    let mut all: BTreeMap<TopicPartition, Vec<KnownPage>> = BTreeMap::new();
+    for (id, topic) in &state.topics.by_id {
+        for (index, partition) in (0..).zip(&topic.partitions) {
+            let on = TopicPartition { topic: *id, partition: PartitionIndex(index) };
+            let pages = partition.pages.all();
+            if !pages.is_empty() {
+                all.entry(on).or_default().extend(pages.iter().map(|page| known_page(page, on, true, true)));
+            }
+        }
+    }
+    for (_, dead) in state.dead_pages.iter() {
+        all.entry(dead.on).or_default().push(known_page(&dead.page, dead.on, false, dead.owns_slices));
+    }
+    all
+}
+
+fn known_page(page: &Page, on: TopicPartition, live: bool, owns_slices: bool) -> KnownPage {
+    let Page { base, end, slices, segments, .. } = *page;
+    KnownPage { key: page.key(on), live, owns_slices, offsets: (base, end), slices, segments }
 }
 
 /// A segment whose id is older was not committed behind this state, whatever the lost tail held.

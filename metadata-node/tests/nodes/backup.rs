@@ -17,11 +17,11 @@ use carnax_platform::rpc::CallError;
 use crate::cluster::{PATIENCE, TestCluster};
 use crate::writer::Writer;
 
-fn often() -> BackupSettings {
+pub(crate) fn often() -> BackupSettings {
     BackupSettings { backup: BackupMode::On, backup_interval_ms: 20, ..BackupSettings::off() }
 }
 
-async fn start(count: usize, backup: BackupSettings) -> TestCluster {
+pub(crate) async fn start(count: usize, backup: BackupSettings) -> TestCluster {
     let mut cluster = TestCluster::new(count);
     cluster.backup = backup;
     for node in 0..count {
@@ -31,7 +31,7 @@ async fn start(count: usize, backup: BackupSettings) -> TestCluster {
     cluster
 }
 
-async fn keys(cluster: &TestCluster, folder: &str) -> Vec<String> {
+pub(crate) async fn keys(cluster: &TestCluster, folder: &str) -> Vec<String> {
     let page = cluster.store.inner().list(folder, "", 1_000).await.unwrap();
     page.objects.into_iter().map(|object| object.key).collect()
 }
@@ -46,7 +46,7 @@ async fn archived(cluster: &TestCluster, incarnation: Incarnation) -> LogIndex {
 }
 
 /// Waits until everything that is committed now is in the archive.
-async fn wait_archived(cluster: &TestCluster, incarnation: Incarnation) {
+pub(crate) async fn wait_archived(cluster: &TestCluster, incarnation: Incarnation) {
     let applied = cluster.wait("a leader", |s| s.leader.is_some() && s.leader == s.answered_by).await.applied;
     let waiting = async {
         while archived(cluster, incarnation).await < applied {
@@ -57,7 +57,7 @@ async fn wait_archived(cluster: &TestCluster, incarnation: Incarnation) {
 }
 
 /// Puts the object of the writer's last commit into the bucket: ten records.
-async fn put_object(cluster: &TestCluster, writer: &Writer) {
+pub(crate) async fn put_object(cluster: &TestCluster, writer: &Writer) {
     let mut batch = BatchBuilder::new(10_000);
     for _ in 0..10 {
         let record = NewRecord { timestamp: Timestamp::EPOCH, key: None, value: Some(b"x"), headers: &[] };
@@ -137,6 +137,7 @@ async fn a_cluster_is_restored_without_its_disks_and_gives_no_offset_out_twice()
     let said = restored.to_string();
     assert_eq!((restored.incarnation, restored.restored_from), (Incarnation(2), Incarnation(1)), "{said}");
     assert_eq!((restored.tail_objects, restored.tail_records), (1, 10), "{said}");
+    assert_eq!(restored.missing_objects.count, 5, "only the last commit here has an object: {said}");
     let [skipped] = restored.skipped.as_slice() else { panic!("{said}") };
     assert_eq!((skipped.from, skipped.to, skipped.tail_records), (Offset(50), Offset(160), 10), "{said}");
     assert!(said.contains("t/0: 50 to 160, for 10 records that may be lost"), "{said}");

@@ -12,6 +12,7 @@ mod groups;
 mod guarantees;
 mod jobs;
 mod queues;
+mod restores;
 mod stories;
 mod wakeups;
 mod writer;
