@@ -7,6 +7,7 @@
 //! <incarnation>/merged/<topic id>/<partition>/<ULID>       what merges of one partition write
 //! <incarnation>/manifests/<topic id>/<partition>/<ULID>    manifest pages: old slices of a partition
 //! <incarnation>/archive/<first>-<last>                     the Raft log, from a first to a last index
+//! <incarnation>/archive/off-<term>-<applied>               a leader deletes objects without an archive
 //! <incarnation>/snapshots/<last>                           what makes the parts of a snapshot one
 //! <incarnation>/snapshot-parts/<last>-<attempt>/<part>     the state after entry `last`, in parts
 //! ```
@@ -22,7 +23,7 @@ use crate::id::{Incarnation, PageId, PartitionIndex, SegmentId, TopicPartition};
 
 mod backup;
 
-pub use backup::{ArchiveKey, SnapshotKey, SnapshotPartKey};
+pub use backup::{ArchiveKey, BackupOffKey, SnapshotKey, SnapshotPartKey};
 
 /// Who started the cluster.
 pub const BOOTSTRAP: &str = "cluster/bootstrap.json";

@@ -12,6 +12,7 @@
 //! The incarnation is read before and after each write. If a restore has replaced it, what was written does not count, and the node
 //! stops for good: it belongs to a cluster that is no more. Nothing is asked of the bucket while there is nothing new.
 
+mod off;
 mod settings;
 mod snapshot;
 #[cfg(test)]
@@ -22,10 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_core::id::LogIndex;
+use carnax_core::object_key::BackupOffKey;
+use carnax_core::problem::Problem;
 use carnax_platform::entropy::Entropy;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use off::BackupOff;
 pub use settings::{BackupMode, BackupSettings};
 pub use vault::VaultError;
 pub(crate) use vault::{Vault, list_each};
@@ -83,6 +87,10 @@ enum Unfinished {
     Vault(#[from] VaultError),
     #[error(transparent)]
     Incarnation(#[from] BootstrapError),
+    #[error("this node may not lead any more: {0}")]
+    Leadership(Problem),
+    #[error("this node does not lead any more")]
+    Overtaken,
 }
 
 impl Backup {
@@ -157,12 +165,18 @@ impl Backup {
 
     async fn write(&mut self, mut led: Led) -> Result<(), Unfinished> {
         self.check_incarnation().await?;
+        let bytes_then = self.handle.raft().watch_archivable().borrow().bytes;
+        let mut snapshot_written = false;
         let mut known = match led.bucket {
             Some(known) => known,
-            None => self.look().await?,
+            None => {
+                let (mut known, marks) = self.look().await?;
+                snapshot_written = self.close_holes(&mut known, led.term, marks).await?;
+                known
+            }
         };
-        led.bytes_then = self.handle.raft().watch_archivable().borrow().bytes;
-        let mut snapshot_written = self.archive(&mut known).await?;
+        led.bytes_then = bytes_then;
+        snapshot_written |= self.archive(&mut known).await?;
         let much = known.archive_bytes >= self.settings.backup_snapshot_bytes;
         if much || known.archive_objects >= ARCHIVE_OBJECTS_MAX {
             self.snapshot(&mut known).await?;
@@ -181,11 +195,35 @@ impl Backup {
         Ok(())
     }
 
+    /// Leaders without a backup have deleted objects that the archive may refer to: a snapshot of all that they did takes its place.
+    /// Says whether it took one.
+    async fn close_holes(
+        &self,
+        known: &mut Known,
+        term: u64,
+        mut marks: Vec<BackupOffKey>,
+    ) -> Result<bool, Unfinished> {
+        // Later leaders may go on deleting. A mark of this term is this node's, from before it was started again.
+        marks.retain(|mark| mark.term <= term);
+        let Some(first) = marks.first() else { return Ok(false) };
+        tracing::warn!(since = %first.applied, "there was no backup for a while; writing a snapshot");
+        // Confirmed by a quorum, so that this node has applied all that those leaders did.
+        self.handle.linearizable().await.map_err(Unfinished::Leadership)?;
+        if self.handle.raft().leading_term() != Some(term) {
+            return Err(Unfinished::Overtaken);
+        }
+        self.snapshot(known).await?;
+        self.check_incarnation().await?;
+        self.vault.delete_marks(&marks).await.map_err(VaultError::from)?;
+        Ok(true)
+    }
+
     /// What former leaders left.
-    async fn look(&self) -> Result<Known, Unfinished> {
+    async fn look(&self) -> Result<(Known, Vec<BackupOffKey>), Unfinished> {
         let inventory = self.vault.inventory().await.map_err(VaultError::from)?;
         let (archive_bytes, archive_objects) = (inventory.archive_bytes, inventory.archive_objects);
-        Ok(Known { end: inventory.holdings.end(), archive_bytes, archive_objects })
+        let known = Known { end: inventory.holdings.end(), archive_bytes, archive_objects };
+        Ok((known, inventory.marks))
     }
 
     /// Archives everything that is worth it; says whether it took a snapshot, since this node does not have all entries any more.

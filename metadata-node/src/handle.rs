@@ -50,8 +50,12 @@ struct Parts {
     cluster: ClusterId,
     incarnation: Incarnation,
     room: Room,
-    /// The last log entry that is in the archive for sure; all of them if there is none.
+    /// Whether there is an archive.
+    is_archived: bool,
+    /// The last log entry that is in the archive for sure.
     archived: AtomicU64,
+    /// Without an archive: the term in which the bucket knows that this leader deletes all the same.
+    off_term: AtomicU64,
 }
 
 /// Picks the reply that a command has; the state machine gives each command its own.
@@ -74,7 +78,7 @@ impl Handle {
         is_archived: bool,
     ) -> Self {
         let metrics = Metrics::new();
-        let archived = AtomicU64::new(if is_archived { 0 } else { u64::MAX });
+        let (archived, off_term) = Default::default();
         Self(Arc::new(Parts {
             raft,
             entropy,
@@ -84,7 +88,9 @@ impl Handle {
             cluster,
             incarnation,
             room: Room::default(),
+            is_archived,
             archived,
+            off_term,
         }))
     }
 

@@ -41,6 +41,6 @@ pub use bootstrap::BootstrapError;
 pub use config::{SNAPSHOT_LOG_BYTES, Settings};
 pub use identity::{Disk, IdentityError, MemoryNodeDisk, Space};
 pub use restore::{
-    Named, RestoreComponents, RestoreError, RestoreSettings, Restored, SkippedOffsets, restore,
+    Named, RestoreComponents, RestoreError, RestoreSettings, Restored, SkippedOffsets, WithoutBackup, restore,
 };
 pub use run::{Components, Listening, RunError, run};

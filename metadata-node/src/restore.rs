@@ -28,7 +28,7 @@ use carnax_object_store::{ObjectStore, ObjectStoreError};
 use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 
-pub use report::{Named, Restored, SkippedOffsets};
+pub use report::{Named, Restored, SkippedOffsets, WithoutBackup};
 pub use settings::RestoreSettings;
 
 use self::load::Loaded;
@@ -124,6 +124,7 @@ pub async fn restore(
     tracing::info!(last = %loaded.last, "snapshot and archive are read");
     let seen = |former: &&Former| former.incarnation >= vault.incarnation;
     let incarnations: Vec<_> = fence.former.iter().filter(seen).map(|former| former.incarnation).collect();
+    let without_backup = without_backup(&vault, &incarnations).await?;
     let tail = tail::survey(&**object_store, &loaded.state, &incarnations).await?;
     tracing::info!(objects = tail.objects, bytes = tail.bytes, "the tail behind the archive is known");
 
@@ -149,7 +150,8 @@ pub async fn restore(
     disk.end_restore()?;
     let deleted = if settings.discard_tail { discard(&**object_store, &tail.keys).await? } else { 0 };
 
-    let outcome = Outcome { fence: &fence, from: vault.incarnation, node, address, voters_wanted };
+    let from = vault.incarnation;
+    let outcome = Outcome { fence: &fence, from, node, address, voters_wanted, without_backup };
     Ok(report(&outcome, &loaded, &state, &tail, &plan, deleted, &**clock))
 }
 
@@ -167,6 +169,20 @@ async fn load_newest(
         tracing::warn!(%incarnation, "this incarnation has no backup; looking at the one before");
     }
     Err(RestoreError::NoBackup)
+}
+
+/// When leaders of these incarnations began to delete objects without an archive.
+async fn without_backup(
+    vault: &Vault,
+    incarnations: &[Incarnation],
+) -> Result<Vec<WithoutBackup>, RestoreError> {
+    let mut all = Vec::new();
+    for incarnation in incarnations.iter().rev().copied() {
+        let marks = Vault { incarnation, ..vault.clone() }.marks().await?;
+        let since = marks.first().map(|mark| mark.applied);
+        all.extend(since.map(|since| WithoutBackup { incarnation, since }));
+    }
+    Ok(all)
 }
 
 /// A partition, with its records in the tail and the offsets to skip.
@@ -204,6 +220,7 @@ struct Outcome<'a> {
     node: NodeId,
     address: String,
     voters_wanted: u32,
+    without_backup: Vec<WithoutBackup>,
 }
 
 fn report(
@@ -253,6 +270,7 @@ fn report(
         unreferenced_merged_objects: tail.merged_objects,
         missing_objects: tail.missing.clone(),
         unusable_pages: tail.unusable_pages.clone(),
+        without_backup: outcome.without_backup.clone(),
         tail_objects_deleted: deleted,
         skipped: plan.iter().map(skipped).filter(|skipped| skipped.to > skipped.from).collect(),
         damaged: loaded.damaged.clone(),

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backup::{self, Backup, Vault};
+use crate::backup::{self, Backup, BackupOff, Vault};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::Settings;
 use crate::disk_care::DiskCare;
@@ -148,7 +148,7 @@ struct Node {
     disk_care: DiskCare,
     queues: Arc<dyn Queues>,
     maintenance_queue: Option<String>,
-    backup: Option<Backup>,
+    backup: Result<Backup, BackupOff>,
 }
 
 /// Gets an identity, opens Raft under it, and begins the cluster if that is this node's part.
@@ -177,10 +177,13 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let clocks = (sessions, stamper.clone());
     let (cluster, incarnation) = (identity.cluster, identity.incarnation);
     let handle = Handle::new(raft, entropy, clocks, (cluster, incarnation), settings.backup.is_on());
-    let backup = settings.backup.is_on().then(|| {
-        let vault = Vault { store: Arc::clone(&components.object_store), cluster, incarnation };
-        Backup::new(handle.clone(), vault, settings.backup.clone(), Arc::clone(&components.entropy))
-    });
+    let vault = Vault { store: Arc::clone(&components.object_store), cluster, incarnation };
+    let backup = if settings.backup.is_on() {
+        let (backup, entropy) = (settings.backup.clone(), Arc::clone(&components.entropy));
+        Ok(Backup::new(handle.clone(), vault, backup, entropy))
+    } else {
+        Err(BackupOff { handle: handle.clone(), vault })
+    };
     let clock = Arc::clone(&components.clock);
     let (bootstrap, advertised) = (identity.bootstrap, advertised.to_owned());
     let (queues, maintenance_queue) = (Arc::clone(&components.queues), settings.maintenance_queue.clone());
@@ -252,7 +255,13 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
     ));
     tasks.spawn(retention::run(handle.clone(), stop.clone()));
     tasks.spawn(announce::run(handle.clone(), node.queues, stop.clone()));
-    let backup = node.backup.map(|backup| tasks.spawn(backup.run(stop.clone())));
+    let backup = match node.backup {
+        Ok(backup) => Some(tasks.spawn(backup.run(stop.clone()))),
+        Err(off) => {
+            tasks.spawn(off.run(stop.clone()));
+            None
+        }
+    };
     let router = crate::rpc::router(&handle, &stop).merge(raft.router());
     let stopped = stop.clone();
     let mut server = tokio::spawn(rpc::serve(listener, router, async move { stopped.cancelled().await }));

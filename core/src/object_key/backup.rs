@@ -37,6 +37,17 @@ pub struct SnapshotPartKey {
     pub part: u32,
 }
 
+/// Says that a leader deletes objects without waiting for the archive (`--backup off`): an archive from before may refer to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BackupOffKey {
+    /// Whose archive it is about.
+    pub incarnation: Incarnation,
+    /// The term of that leader.
+    pub term: u64,
+    /// What it had applied when it began to.
+    pub applied: LogIndex,
+}
+
 impl ArchiveKey {
     /// What the keys of an incarnation's archive begin with.
     pub fn folder(incarnation: Incarnation) -> String {
@@ -62,6 +73,32 @@ impl fmt::Display for ArchiveKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { incarnation, first, last } = self;
         write!(f, "{}{:020}-{:020}", Self::folder(*incarnation), first.0, last.0)
+    }
+}
+
+impl BackupOffKey {
+    /// What the keys of an incarnation's marks begin with: they lie among the archive.
+    pub fn folder(incarnation: Incarnation) -> String {
+        format!("{}off-", ArchiveKey::folder(incarnation))
+    }
+}
+
+impl fmt::Display for BackupOffKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { incarnation, term, applied } = self;
+        write!(f, "{}{term:020}-{:020}", Self::folder(*incarnation), applied.0)
+    }
+}
+
+impl FromStr for BackupOffKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        InvalidKey::unless_spelled(text, || {
+            let (incarnation, name) = split(text, "archive")?;
+            let (term, applied) = name.strip_prefix("off-")?.split_once('-')?;
+            Some(Self { incarnation, term: term.parse().ok()?, applied: LogIndex(applied.parse().ok()?) })
+        })
     }
 }
 
@@ -139,6 +176,11 @@ mod tests {
         assert_eq!(snapshot.to_string(), "2/snapshots/18446744073709551615");
         let part = SnapshotPartKey { snapshot, attempt: 0xab, part: 7 };
         assert_eq!(part.to_string(), "2/snapshot-parts/18446744073709551615-00000000000000ab/000007");
+        let off = BackupOffKey { incarnation, term: 3, applied: LogIndex(9) };
+        assert_eq!(off.to_string(), "2/archive/off-00000000000000000003-00000000000000000009");
+        assert_eq!(off.to_string().parse(), Ok(off));
+        assert!(archive.to_string().parse::<BackupOffKey>().is_err());
+        assert!(off.to_string().parse::<ArchiveKey>().is_err());
         assert_eq!(archive.to_string().parse(), Ok(archive));
         assert_eq!(snapshot.to_string().parse(), Ok(snapshot));
         assert_eq!(part.to_string().parse(), Ok(part));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use carnax_core::id::{Incarnation, SegmentId, SegmentNumber};
 use carnax_core::object_key::{
-    ArchiveKey, BOOTSTRAP, INCARNATION, PageKey, SegmentKey, SnapshotKey, SnapshotPartKey,
+    ArchiveKey, BOOTSTRAP, BackupOffKey, INCARNATION, PageKey, SegmentKey, SnapshotKey, SnapshotPartKey,
 };
 
 /// Objects that the metadata core knows: some 70 bytes of memory each.
@@ -123,6 +123,7 @@ impl Known {
         }
         let backup = [
             text.parse::<ArchiveKey>().ok().map(|key| key.incarnation),
+            text.parse::<BackupOffKey>().ok().map(|key| key.incarnation),
             text.parse::<SnapshotKey>().ok().map(|key| key.incarnation),
             text.parse::<SnapshotPartKey>().ok().map(|key| key.snapshot.incarnation),
         ];
@@ -212,6 +213,7 @@ mod tests {
             (BOOTSTRAP.to_owned(), Verdict::Cluster),
             (INCARNATION.to_owned(), Verdict::Cluster),
             (archive(OWN).to_string(), Verdict::Backup),
+            (BackupOffKey { incarnation: OWN, term: 3, applied: LogIndex(9) }.to_string(), Verdict::Backup),
             (archive(Incarnation(3)).to_string(), Verdict::Later),
             (snapshot.to_string(), Verdict::Backup),
             (part.to_string(), Verdict::Backup),

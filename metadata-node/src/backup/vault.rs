@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use carnax_core::id::{ClusterId, Incarnation, LogIndex};
-use carnax_core::object_key::{ArchiveKey, SnapshotKey, SnapshotPartKey};
+use carnax_core::object_key::{ArchiveKey, BackupOffKey, SnapshotKey, SnapshotPartKey};
 use carnax_metadata_state::archive::{self, ArchiveError, ArchiveRange, ArchivedEntry, Holdings};
 use carnax_object_store::{
     GetRange, LIST_PAGE_KEYS_MAX, ListedObject, ObjectStore, ObjectStoreError, Payload,
@@ -60,6 +60,8 @@ pub(crate) struct Inventory {
     /// Bytes of the archive objects that a restore reads, and how many there are.
     pub(crate) archive_bytes: u64,
     pub(crate) archive_objects: usize,
+    /// Leaders that deleted objects without waiting for the archive, the first one first.
+    pub(crate) marks: Vec<BackupOffKey>,
 }
 
 impl Vault {
@@ -70,7 +72,9 @@ impl Vault {
         }
         let base = holdings.base();
         let (mut archive_bytes, mut archive_objects) = (0, 0);
+        let mut marks = Vec::new();
         for object in self.list(&ArchiveKey::folder(self.incarnation)).await? {
+            marks.extend(object.key.parse::<BackupOffKey>());
             let Ok(ArchiveKey { first, last, .. }) = object.key.parse() else { continue };
             holdings.ranges.insert(ArchiveRange { first, last });
             if last > base {
@@ -78,7 +82,7 @@ impl Vault {
                 archive_objects += 1;
             }
         }
-        Ok(Inventory { holdings, archive_bytes, archive_objects })
+        Ok(Inventory { holdings, archive_bytes, archive_objects, marks })
     }
 
     /// Writes entries that follow each other; says how many bytes they took. Durable when it returns; repeating it does no harm.
@@ -129,6 +133,28 @@ impl Vault {
         let ranges = gone.ranges.iter().map(|range| self.archive_key(*range).to_string());
         deleted += self.delete(ranges.chain(parts).collect()).await?;
         Ok(deleted)
+    }
+
+    /// The marks of leaders that deleted objects without waiting for the archive, the first one first.
+    pub(crate) async fn marks(&self) -> Result<Vec<BackupOffKey>, ObjectStoreError> {
+        let found = self.list(&BackupOffKey::folder(self.incarnation)).await?;
+        Ok(found.iter().filter_map(|object| object.key.parse().ok()).collect())
+    }
+
+    /// Leaves a mark. Repeating it does no harm.
+    pub(super) async fn put_mark(&self, mark: BackupOffKey) -> Result<(), ObjectStoreError> {
+        let key = mark.to_string();
+        match self.store.put_if_absent(&key, Payload::from(Bytes::from_static(b"--backup off"))).await {
+            Err(ObjectStoreError::AlreadyExists { .. }) => Ok(()),
+            Err(unknown @ ObjectStoreError::OutcomeUnknown { .. }) => {
+                self.store.head(&key).await.map(drop).map_err(|_| unknown)
+            }
+            put => put,
+        }
+    }
+
+    pub(super) async fn delete_marks(&self, marks: &[BackupOffKey]) -> Result<(), ObjectStoreError> {
+        self.delete(marks.iter().map(ToString::to_string).collect()).await.map(drop)
     }
 
     /// All objects whose keys begin with a text.

@@ -90,14 +90,24 @@ impl Handle {
         if self.0.raft.leadership().leads { Ok(view) } else { self.counted(Err(self.not_leading())) }
     }
 
-    /// Up to where the log is in the archive; everywhere if there is none.
+    /// Up to where the log is in the archive. If there is none, everywhere, once the bucket says so.
     pub(crate) fn archived(&self) -> LogIndex {
-        LogIndex(self.0.archived.load(Ordering::Acquire))
+        if self.0.is_archived {
+            return LogIndex(self.0.archived.load(Ordering::Acquire));
+        }
+        let off_term = self.0.off_term.load(Ordering::Acquire);
+        let may_delete = self.0.raft.leading_term() == Some(off_term);
+        LogIndex(if may_delete { u64::MAX } else { 0 })
     }
 
     /// Everything up to here is in the archive, and the incarnation was still this one afterwards.
     pub(crate) fn set_archived(&self, upto: LogIndex) {
         self.0.archived.fetch_max(upto.0, Ordering::AcqRel);
+    }
+
+    /// The bucket knows that the leader of this term deletes objects without an archive.
+    pub(crate) fn set_off_term(&self, term: u64) {
+        self.0.off_term.store(term, Ordering::Release);
     }
 
     pub(crate) async fn report_job(&self, request: ReportJob) -> Result<JobReported, Problem> {

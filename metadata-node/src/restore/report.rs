@@ -62,12 +62,24 @@ pub struct Restored {
     /// Manifest pages that are not there, or not as they were written: the records behind them cannot be read, and nothing that
     /// they may refer to is deleted.
     pub unusable_pages: Named,
+    /// Since when leaders ran with `--backup off` and deleted objects that what was restored may refer to; empty if none did, or if a
+    /// later snapshot has what they did.
+    pub without_backup: Vec<WithoutBackup>,
     /// Objects that were deleted, since they are a part of the tail.
     pub tail_objects_deleted: u64,
     /// Offsets that are skipped in each partition, so that none is given out twice.
     pub skipped: Vec<SkippedOffsets>,
     /// Parts of the backup that could not be used.
     pub damaged: Vec<String>,
+}
+
+/// Leaders of an incarnation that deleted objects without waiting for an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct WithoutBackup {
+    /// Theirs.
+    pub incarnation: Incarnation,
+    /// The log entry behind which the first of them began to.
+    pub since: LogIndex,
 }
 
 /// How many there are, of which the first are named.
@@ -137,6 +149,13 @@ impl fmt::Display for Restored {
             writeln!(
                 f,
                 "    {topic}/{partition}: {from} to {to}, for {tail_records} records that may be lost"
+            )?;
+        }
+        for WithoutBackup { incarnation, since } in &self.without_backup {
+            writeln!(
+                f,
+                "  broken off the archive does not have what incarnation {incarnation} did behind log entry {since}, with --backup off: \
+                 objects that this cluster refers to may be deleted"
             )?;
         }
         for (named, what) in [

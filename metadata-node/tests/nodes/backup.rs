@@ -39,7 +39,7 @@ pub(crate) async fn keys(cluster: &TestCluster, folder: &str) -> Vec<String> {
 /// The last entry in the archive or in a snapshot, by the names of the objects.
 async fn archived(cluster: &TestCluster, incarnation: Incarnation) -> LogIndex {
     let archive = keys(cluster, &ArchiveKey::folder(incarnation)).await;
-    let archive = archive.iter().map(|key| key.parse::<ArchiveKey>().unwrap().last);
+    let archive = archive.iter().filter_map(|key| key.parse::<ArchiveKey>().ok()).map(|key| key.last);
     let snapshots = keys(cluster, &SnapshotKey::folder(incarnation)).await;
     let snapshots = snapshots.iter().map(|key| key.parse::<SnapshotKey>().unwrap().last);
     archive.chain(snapshots).max().unwrap_or(LogIndex(0))

@@ -5,16 +5,17 @@ use carnax_core::id::{
 };
 use carnax_core::manifest_page::ManifestPage;
 use carnax_core::metadata::{
-    FetchFrom, FetchPlan, PlanFetch, PlannedSlice, ReplaceByPage, ReplaceSlices, ReplacedPart, TopicRef,
+    AlterSettings, FetchFrom, FetchPlan, FindDead, ForgetDead, PlanFetch, PlannedSlice, ReplaceByPage,
+    ReplaceSlices, ReplacedPart, TopicRef, TrimPartition,
 };
-use carnax_core::object_key::{PageKey, SegmentKey};
+use carnax_core::object_key::{BackupOffKey, PageKey, SegmentKey};
 use carnax_core::offset::{ByteRange, Offset};
 use carnax_core::time::Timestamp;
-use carnax_metadata_node::{RestoreSettings, Restored};
+use carnax_metadata_node::{BackupSettings, RestoreSettings, Restored, WithoutBackup};
 use carnax_object_store::{ObjectStore, Payload};
 
-use crate::backup::{often, put_object, start, wait_archived};
-use crate::cluster::TestCluster;
+use crate::backup::{keys, often, put_object, start, wait_archived};
+use crate::cluster::{PATIENCE, TestCluster};
 use crate::writer::Writer;
 
 const INCARNATION: Incarnation = Incarnation(1);
@@ -219,4 +220,70 @@ async fn a_page_that_cannot_be_read_costs_its_records_alone_and_protects_all_tha
     assert_eq!(past.plan(0).await.page.map(|page| page.key), Some(past.page));
     let behind = past.plan(20).await;
     assert_eq!((behind.page, behind.slices.first().map(|slice| slice.segment)), (None, Some(past.merged[2])));
+}
+
+/// Turns the backup off, and deletes the objects of the last two slices as a worker does. Gives their keys.
+async fn delete_without_backup(past: &mut Past) -> Vec<SegmentKey> {
+    wait_archived(&past.cluster, INCARNATION).await;
+    past.cluster.stop_node(0).await;
+    past.cluster.backup = BackupSettings::off();
+    past.cluster.start_node(0);
+    past.cluster.wait_for_voters(1).await;
+    let entries = [("delete.grace.ms".to_owned(), Some("1000".to_owned()))].into();
+    past.cluster.call(AlterSettings { entries }).await.unwrap();
+    let topic = TopicRef { name: "t".parse().unwrap(), id: None };
+    let (partition, before) = (PartitionIndex(0), Offset(60));
+    past.cluster.call(TrimPartition { topic, partition, before }).await.unwrap();
+    let wanted = [past.merged[2], past.merged[3], past.committed];
+    let found = async {
+        loop {
+            let dead = past.cluster.call(FindDead { limit: 100 }).await.unwrap().objects;
+            if wanted.iter().all(|key| dead.iter().any(|dead| dead.key == *key)) {
+                return dead;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let dead = tokio::time::timeout(PATIENCE, found).await.expect("they may be deleted in time");
+    assert_eq!(keys(&past.cluster, &BackupOffKey::folder(INCARNATION)).await.len(), 1, "the bucket says so");
+    for dead in &dead {
+        past.delete(dead.key).await;
+    }
+    let objects = dead.iter().map(|dead| (dead.died_at, dead.number)).collect();
+    past.cluster.call(ForgetDead { objects, pages: vec![] }).await.unwrap();
+    dead.iter().map(|dead| dead.key).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_from_before_the_backup_was_off_is_called_broken_off_until_a_snapshot_is_behind_it() {
+    for turned_on_again in [false, true] {
+        let mut past = Past::make().await;
+        let deleted = delete_without_backup(&mut past).await;
+        past.cluster.stop_node(0).await;
+        let marks = keys(&past.cluster, &BackupOffKey::folder(INCARNATION)).await;
+        let mark: BackupOffKey = marks[0].parse().unwrap();
+        if turned_on_again {
+            past.cluster.backup = often();
+            past.cluster.start_node(0);
+            past.cluster.wait_for_voters(1).await;
+            wait_archived(&past.cluster, INCARNATION).await;
+            past.cluster.stop_node(0).await;
+            assert_eq!(keys(&past.cluster, &BackupOffKey::folder(INCARNATION)).await, [""; 0]);
+        }
+        let restored = past.restore(|_| ()).await;
+        let missing = restored.missing_objects.first.iter();
+        assert!(missing.clone().all(|key| deleted.iter().any(|deleted| deleted.to_string() == *key)));
+        if turned_on_again {
+            assert_eq!((restored.missing_objects.count, restored.without_backup.len()), (0, 0), "{restored}");
+            assert!(restored.snapshot_index.is_some_and(|index| index > mark.applied), "{restored}");
+            assert!(restored.last_archived_index > mark.applied, "{restored}");
+        } else {
+            // Those of the last two slices that were committed and of the two merged ones; the others were dead before.
+            assert_eq!(restored.missing_objects.count, 4, "{restored}");
+            let without = WithoutBackup { incarnation: INCARNATION, since: mark.applied };
+            assert_eq!(restored.without_backup, [without], "{restored}");
+            assert!(restored.last_archived_index <= mark.applied, "{restored}");
+            assert!(restored.to_string().contains("broken off"), "{restored}");
+        }
+    }
 }
