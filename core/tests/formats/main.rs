@@ -10,6 +10,7 @@ mod golden;
 mod guarantees;
 mod messages;
 mod messages_group;
+mod messages_maintenance;
 mod pages;
 mod segments;
 

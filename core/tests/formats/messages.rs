@@ -50,7 +50,7 @@ pub(crate) fn topic() -> TopicId {
     TopicId::from_parts(time(1_600_000_000_000), 7)
 }
 
-fn segment() -> SegmentId {
+pub(crate) fn segment() -> SegmentId {
     SegmentId::from_parts(time(1_700_000_000_000), 42)
 }
 
