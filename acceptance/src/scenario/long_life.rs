@@ -29,9 +29,14 @@ const LONGER: Duration = Duration::from_secs(12);
 /// Of the topic whose partitions are kept to a size.
 const SIZE: u64 = 64 * 1_024;
 
+/// So many seconds bring pages for sure.
+const ROUNDS_WITH_PAGES: usize = 30;
+
 /// As short as they may be, so that everything happens often.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("merge.slices", "4"),
+    // Merged objects are of one partition each, so that their slices go into pages.
+    ("merge.bytes", "20000"),
     ("page.slices", "2"),
     ("delete.grace.ms", "1000"),
     ("commit.deadline.ms", "2000"),
@@ -74,6 +79,7 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
         read += check_all(&api, log).await?;
         all += log.acknowledged();
     }
+    ensure!(sizes.rounds < ROUNDS_WITH_PAGES || contents.pages > 0, "no slice was paged out");
     // Reading has changed nothing: what was counted before was all that there is.
     ensure!(Contents::of(&cluster)?.segments == contents.segments, "objects came or went");
     report.say(format!(

@@ -39,7 +39,7 @@ pub struct MergePart {
     /// batches, since afterwards nobody knows it.
     #[serde(default)]
     pub stamp: bool,
-    /// In order of their offsets, at least two, without a gap.
+    /// In order of their offsets, at least one, without a gap.
     pub slices: Vec<SourceSlice>,
 }
 

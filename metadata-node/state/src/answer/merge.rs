@@ -9,21 +9,28 @@ use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicConfig;
 
-use super::planned;
+use super::{page, planned};
 use crate::State;
 use crate::merge::Policy;
 use crate::partition::{Partition, Slice};
 use crate::retention;
 use crate::topic::Topic;
 
+/// A run of this part of the largest object is not merged again.
+const ENOUGH_SHARE: u64 = limits::MERGED_BYTES_TARGET / limits::MERGED_BYTES_ENOUGH;
+
 /// Neighbouring slices that are worth merging.
 pub(super) struct Run {
     on: TopicPartition,
     stamp: bool,
     pub(super) slices: Vec<Slice>,
+    /// Whether what becomes of them will not be merged again, as far as one can say: only slices in objects of their own leave the
+    /// state for manifest pages.
+    is_last: bool,
 }
 
-/// Says what to merge next at a time: runs of small slices of neighbouring partitions, until a large object is full.
+/// Says what to merge next at a time: runs of small slices of neighbouring partitions, until a large object is full. A run that is
+/// merged for the last time has an object of its own.
 ///
 /// # Errors
 /// `unavailable` before the bootstrap.
@@ -35,15 +42,19 @@ pub fn plan_merge(state: &State, request: &PlanMerge, now: Timestamp) -> Result<
         let more: u64 = run.slices.iter().map(|slice| u64::from(slice.length)).sum();
         let full = bytes + more > state.settings.typed.merge_bytes
             || slices + run.slices.len() > limits::MERGE_SLICES_MAX;
-        if full && !parts.is_empty() || parts.len() >= limits::MERGE_PARTS_MAX {
+        if (full || run.is_last) && !parts.is_empty() || parts.len() >= limits::MERGE_PARTS_MAX {
             break;
         }
         bytes += more;
         slices += run.slices.len();
+        let is_last = run.is_last;
         let source =
             |slice: &Slice| Some(SourceSlice { segment: slice.segment, slice: planned(state, slice)? });
         let slices = run.slices.iter().filter_map(source).collect();
         parts.push(MergePart { on: run.on, stamp: run.stamp, slices });
+        if is_last {
+            break;
+        }
     }
     parts.sort_by_key(|part| part.on);
     Ok(MergePlan { log_time: now, incarnation: cluster.incarnation, parts })
@@ -65,9 +76,33 @@ pub(super) fn mergeable(state: &State) -> impl Iterator<Item = Run> {
 fn mergeable_from(state: &State, after: Option<TopicPartition>) -> impl Iterator<Item = Run> {
     let settings = &state.settings.typed;
     by_turns(state, after).filter_map(move |(on, topic, config, partition)| {
-        let slices = worth_merging(partition, Policy::of(config, settings))?;
-        Some(Run { on, stamp: topic.stamps_append_time(), slices })
+        let stamp = topic.stamps_append_time();
+        if let Some(slices) = worth_merging(partition, Policy::of(config, settings)) {
+            let bytes: u64 = slices.iter().map(|slice| u64::from(slice.length)).sum();
+            return Some(Run { on, stamp, slices, is_last: bytes >= settings.merge_bytes / ENOUGH_SHARE });
+        }
+        let slices = in_the_way(state, on, config, partition)?;
+        Some(Run { on, stamp, slices, is_last: true })
     })
+}
+
+/// The oldest slices that keep a partition from being paged out, as many as go into one object: they lie in objects of several
+/// partitions, and no merge takes them, since their neighbours are large.
+fn in_the_way(
+    state: &State,
+    on: TopicPartition,
+    config: &TopicConfig,
+    partition: &Partition,
+) -> Option<Vec<Slice>> {
+    let oldest = page::oldest_if_many(state, config, partition)?;
+    let mut bytes = 0;
+    let unsettled = oldest.into_iter().skip_while(|slice| page::is_settled(state, on, slice));
+    let run = unsettled.take_while(|slice| {
+        bytes += u64::from(slice.length);
+        !page::is_settled(state, on, slice) && bytes <= limits::MERGED_BYTES_TARGET
+    });
+    let run: Vec<Slice> = run.collect();
+    (!run.is_empty()).then_some(run)
 }
 
 fn worth_merging(partition: &Partition, policy: Policy) -> Option<Vec<Slice>> {

@@ -1,6 +1,8 @@
 //! What the state says of paging.
 
+use carnax_core::id::TopicPartition;
 use carnax_core::metadata::{PagePart, PagePlan, PlanPage, SourceSlice};
+use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicConfig;
@@ -29,6 +31,22 @@ pub fn plan_page(state: &State, request: &PlanPage, now: Timestamp) -> Result<Pa
     Ok(PagePlan { log_time: now, incarnation: cluster.incarnation, part })
 }
 
+/// The oldest slices of a partition, if there are twice as many as go into a page.
+pub(super) fn oldest_if_many(
+    state: &State,
+    config: &TopicConfig,
+    partition: &Partition,
+) -> Option<Vec<Slice>> {
+    let twice = usize::try_from(state.settings.typed.page_slices).unwrap_or(usize::MAX).saturating_mul(2);
+    let many = !config.cleanup_compact && partition.slices.summary().slices >= twice as u64;
+    many.then(|| partition.slices.some_from(Offset::ZERO, twice))
+}
+
+/// Whether it is the work of a merge of its partition alone.
+pub(super) fn is_settled(state: &State, on: TopicPartition, slice: &Slice) -> bool {
+    state.segments.rewritten().get(&slice.segment) == Some(&Some(on))
+}
+
 /// How many partitions have slices to page out.
 pub(super) fn pageable(state: &State) -> impl Iterator<Item = Vec<Slice>> {
     by_turns(state, None).filter_map(|(on, _, config, partition)| worth_paging(state, on, config, partition))
@@ -38,19 +56,15 @@ pub(super) fn pageable(state: &State) -> impl Iterator<Item = Vec<Slice>> {
 /// is the work of a merge of this partition alone. What a key compaction may still change stays.
 fn worth_paging(
     state: &State,
-    on: carnax_core::id::TopicPartition,
+    on: TopicPartition,
     config: &TopicConfig,
     partition: &Partition,
 ) -> Option<Vec<Slice>> {
-    let wanted = usize::try_from(state.settings.typed.page_slices).unwrap_or(usize::MAX);
-    if config.cleanup_compact || partition.slices.summary().slices < wanted.saturating_mul(2) as u64 {
+    let oldest = oldest_if_many(state, config, partition)?;
+    if !oldest.iter().all(|slice| is_settled(state, on, slice)) {
         return None;
     }
-    let oldest = partition.slices.some_from(carnax_core::offset::Offset::ZERO, wanted.saturating_mul(2));
-    let settled = |slice: &Slice| state.segments.rewritten().get(&slice.segment) == Some(&Some(on));
-    if !oldest.iter().all(settled) {
-        return None;
-    }
+    let wanted = oldest.len() / 2;
     let policy = Policy::of(config, &state.settings.typed);
     let count = policy.share_of_retention(&oldest[..wanted]);
     (count >= (wanted / FULL_SHARE).max(2)).then(|| oldest[..count].to_vec())

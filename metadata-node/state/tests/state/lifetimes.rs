@@ -146,6 +146,37 @@ fn old_slices_leave_the_state_and_are_found_in_their_page() {
     world.check();
 }
 
+#[test]
+fn a_slice_that_no_merge_takes_does_not_keep_others_from_their_page() {
+    let mut world = World::new();
+    world.cluster.one(keep_for_ever()).unwrap();
+    let merge = |world: &mut World| {
+        world.step(&Step::PlanMerge);
+        let parts = world.merges[0].0.parts.len();
+        world.step(&Step::Merge { all: true });
+        parts
+    };
+    for partitions in [[0, 1], [0, 0], [0, 0], [0, 0]] {
+        for _ in 0..12 {
+            let parts = [(partitions[0], 2), (partitions[1], 2)];
+            world.append(&parts[..if partitions[0] == partitions[1] { 1 } else { 2 }]);
+        }
+        let parts = merge(&mut world);
+        assert_eq!(parts, if partitions[1] == 1 { 2 } else { 1 });
+    }
+    // Four large slices, as it seems, the first of which lies in an object with another partition's.
+    world.step(&Step::PlanPage);
+    assert_eq!(world.paging.len(), 0);
+    assert_eq!(merge(&mut world), 1, "it gets an object of its own");
+    world.step(&Step::PlanMerge);
+    assert!(world.merges.is_empty(), "once");
+    world.step(&Step::PlanPage);
+    world.step(&Step::Page);
+    assert_eq!(world.paged, 1);
+    world.check();
+    world.settle();
+}
+
 fn keep_for_ever() -> Command {
     let config = [("retention.ms".to_owned(), Some("-1".to_owned()))].into();
     Command::AlterTopic(AlterTopic { topic: named("t"), partitions: None, config })
