@@ -5,13 +5,18 @@ use std::fmt::Debug;
 
 use carnax_core::metadata::{
     AddNode, AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments,
-    CreateTopic, DeleteGroup, DeleteTopic, DeletedGroup, DeletedTopic, DescribeCluster, DescribeFencingToken,
-    DescribeGroup, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FetchPlan,
-    GroupDescription, GroupPage, Heartbeat, JoinGroup, LeaveGroup, LeftGroup, ListGroups, ListTopics,
-    MemberAssignment, MembershipChanged, OffsetPage, OffsetsCommitted, OpenSession, PartitionFence,
-    PlanFetch, ProducerDescription, RaiseProducerEpoch, RemoveNode, SegmentsCommitted, SessionOpened,
-    SetFencingToken, SettingsDescription, TopicDescription, TopicPage, TransferLeadership, TrimPartition,
-    TrimmedPartition, WatchCommits,
+    CompactionFinished, CompactionPlan, CreateTopic, DeadForgotten, DeadList, DeadObjects, DeleteGroup,
+    DeleteTopic, DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, DescribeCluster,
+    DescribeFencingToken, DescribeGroup, DescribeMaintenance, DescribeProducer, DescribeSettings,
+    DescribeTopic, FetchOffsets, FetchPlan, FindDead, FindOrphans, FinishCompaction, ForgetDead,
+    GroupDescription, GroupPage, Heartbeat, JobReported, JobTaken, JoinGroup, LeaveGroup, LeftGroup,
+    ListDead, ListGroups, ListManifests, ListPages, ListTopics, ListWakeups, MaintenanceDescription,
+    ManifestList, MemberAssignment, MembershipChanged, MergePlan, OffsetPage, OffsetsCommitted, OpenSession,
+    Orphans, PageList, PagePlan, PageReplaced, PartitionFence, PlanCompaction, PlanFetch, PlanMerge,
+    PlanPage, ProducerDescription, PutWakeup, RaiseProducerEpoch, RemoveNode, ReplaceByPage, ReplaceSlices,
+    ReportJob, SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription, SlicesReplaced,
+    TakeJob, TopicDescription, TopicPage, TransferLeadership, TrimPartition, TrimmedPartition,
+    WakeupDescription, WakeupList, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use libfuzzer_sys::fuzz_target;
@@ -67,6 +72,42 @@ fuzz_target!(|data: &[u8]| {
     decode::<RemoveNode>(data);
     decode::<TransferLeadership>(data);
     decode::<MembershipChanged>(data);
+    decode::<TakeJob>(data);
+    decode::<JobTaken>(data);
+    decode::<ReportJob>(data);
+    decode::<JobReported>(data);
+    decode::<FindOrphans>(data);
+    decode::<Orphans>(data);
+    decode::<PlanMerge>(data);
+    decode::<MergePlan>(data);
+    decode::<ReplaceSlices>(data);
+    decode::<SlicesReplaced>(data);
+    decode::<PlanCompaction>(data);
+    decode::<CompactionPlan>(data);
+    decode::<FinishCompaction>(data);
+    decode::<CompactionFinished>(data);
+    decode::<PlanPage>(data);
+    decode::<PagePlan>(data);
+    decode::<ReplaceByPage>(data);
+    decode::<PageReplaced>(data);
+    decode::<FindDead>(data);
+    decode::<DeadObjects>(data);
+    decode::<ForgetDead>(data);
+    decode::<DeadForgotten>(data);
+    decode::<ListManifests>(data);
+    decode::<ManifestList>(data);
+    decode::<ListDead>(data);
+    decode::<DeadList>(data);
+    decode::<ListPages>(data);
+    decode::<PageList>(data);
+    decode::<DescribeMaintenance>(data);
+    decode::<MaintenanceDescription>(data);
+    decode::<PutWakeup>(data);
+    decode::<DeleteWakeup>(data);
+    decode::<DeletedWakeup>(data);
+    decode::<ListWakeups>(data);
+    decode::<WakeupList>(data);
+    decode::<WakeupDescription>(data);
     decode::<Problem>(data);
 });
 

@@ -1,7 +1,8 @@
 //! All metadata nodes are lost under load, and a new cluster is made from the bucket: once as it is, once with an archive that had
-//! stalled for longer than dead objects are kept, once with the former nodes still running.
+//! stalled for longer than dead objects are kept, once with the former nodes still running, once with a past in manifest pages.
 
 mod load;
+mod paged;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -33,7 +34,14 @@ struct Restored {
     tail_records: u64,
     tail_objects: u64,
     last_archived_age_seconds: u64,
+    missing_objects: Named,
+    unusable_pages: Named,
     skipped: Vec<Skipped>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    count: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,6 +60,7 @@ pub(super) async fn run(sizes: &Sizes) -> Result<Report> {
     lost_under_load(sizes, false, &mut report).await.context("with an archive")?;
     lost_under_load(sizes, true, &mut report).await.context("with a stalled archive")?;
     former_nodes_run_on(sizes, &mut report).await.context("with the former nodes running")?;
+    paged::lost(sizes, &mut report).await.context("with manifest pages")?;
     Ok(report)
 }
 
@@ -74,7 +83,7 @@ async fn lost_under_load(sizes: &Sizes, stalled: bool, report: &mut Report) -> R
     cluster.lose_all_nodes()?;
     let lost_at = Instant::now();
 
-    let restored: Restored = read(cluster.restore(0, NODES).await?)?;
+    let restored: Restored = read(cluster.restore(0, NODES).await?, PARTITIONS)?;
     let downtime = lost_at.elapsed();
     ensure!(restored.incarnation == 2, "restored as incarnation {}", restored.incarnation);
     cluster.start_all().await.context("the restored cluster does not start")?;
@@ -141,7 +150,7 @@ async fn former_nodes_run_on(sizes: &Sizes, report: &mut Report) -> Result<()> {
     let load = Load::start(&cluster, TOPIC, PARTITIONS)?;
     load.passes(sizes.rounds).await?;
     let node = cluster.add_node()?;
-    let restored: Restored = read(cluster.restore(node, 1).await?)?;
+    let restored: Restored = read(cluster.restore(node, 1).await?, PARTITIONS)?;
     let mut stopped = BTreeSet::new();
     // The first leader stops at its next write; its successor at its first one. The third alone leads nobody.
     wait::until("two former nodes stop", async || {
@@ -180,10 +189,12 @@ async fn former_nodes_run_on(sizes: &Sizes, report: &mut Report) -> Result<()> {
     cluster.end()
 }
 
-fn read(printed: Value) -> Result<Restored> {
+fn read(printed: Value, partitions: u32) -> Result<Restored> {
     let mut restored: Restored = serde_json::from_value(printed).context("the report of a restore")?;
     restored.skipped.retain(|skipped| skipped.topic == TOPIC);
-    ensure!(restored.skipped.len() == PARTITIONS as usize, "offsets are skipped in every partition");
+    ensure!(restored.skipped.len() == partitions as usize, "offsets are skipped in every partition");
+    let Restored { missing_objects, unusable_pages, .. } = &restored;
+    ensure!(missing_objects.count == 0 && unusable_pages.count == 0, "objects are missing: {restored:?}");
     Ok(restored)
 }
 
