@@ -260,10 +260,22 @@ async fn restore(store: &FaultStore<MemoryStore>) {
     store.inner().compare_and_swap(object_key::INCARNATION, Some(version), document).await.unwrap();
 }
 
+/// The worker is at it already when the bucket is taken: it has its job, and waits for its first listing, if it makes one.
 async fn deletes_nothing_after_a_restore(frontend: &Frontend) {
     let before = keys(&frontend.store).await;
-    restore(&frontend.store).await;
-    let refused = worker(frontend).work().await;
+    let lists = frontend.store.calls(Verb::List);
+    let worker = worker(frontend);
+    let refused = if described(frontend, "collect_dead").await["due_since"].is_null() {
+        frontend.store.script(Verb::List, [Fault::delay(Duration::from_secs(3))]);
+        let taken = async {
+            until("the worker lists objects", async || frontend.store.calls(Verb::List) > lists).await;
+            restore(&frontend.store).await;
+        };
+        tokio::join!(worker.work(), taken).0
+    } else {
+        restore(&frontend.store).await;
+        worker.work().await
+    };
     assert!(
         matches!(refused, Err(MaintenanceError::OtherIncarnation { found: Incarnation(2), .. })),
         "{refused:?}"
