@@ -103,6 +103,9 @@ pub(crate) struct FetchedBatch {
     pub(crate) append_time: Option<Timestamp>,
 }
 
+/// How often a reader may find that an object of its plan is gone, each time another one.
+const RACES_MAX: usize = 4;
+
 impl Fetch {
     /// Fetches. Dropping the future gives up and changes nothing.
     ///
@@ -110,17 +113,20 @@ impl Fetch {
     /// Every problem of a fetch; `damaged_batch` only if nothing good comes before it.
     pub(crate) async fn fetch(&self, mut request: FetchRequest) -> Result<Fetched, Problem> {
         let mut topic = self.resolve(&mut request).await?;
-        let mut planned_again = false;
+        let mut gone = Vec::new();
         loop {
             let plan = self.plan_or_wait(&mut request, &mut topic).await?;
             let started = tokio::time::Instant::now();
             let memory = self.reserve(&plan, &request).await?;
             let read = match self.read(&plan, &request, topic.log_append_time).await {
                 Ok(read) => read,
-                // The object was merged away or deleted after the plan: a new plan knows better.
-                Err(ReadFailure::Gone(error)) if !planned_again => {
+                // The object was merged away or deleted after the plan: a new plan knows better, if it names another one. A slow
+                // reader may lose that race more than once.
+                Err(ReadFailure::Gone(error))
+                    if gone.len() < RACES_MAX && !gone.contains(&error.to_string()) =>
+                {
                     tracing::debug!(%error, "an object of a plan is gone; planning again");
-                    planned_again = true;
+                    gone.push(error.to_string());
                     continue;
                 }
                 Err(failure) => return Err(failure.into_problem()),
