@@ -75,6 +75,8 @@ error_codes! {
     GroupNotFound = "group_not_found", 404, false, None;
     /// The topic has no wake-up of that name, or it was changed meanwhile.
     WakeupNotFound = "wakeup_not_found", 404, false, None;
+    /// No access token of that id.
+    TokenNotFound = "token_not_found", 404, false, None;
     /// No such member of the group (any more): it left, or its session expired. Join again.
     UnknownMember = "unknown_member", 404, false, None;
     /// The path exists, but not with this method.

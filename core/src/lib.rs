@@ -7,6 +7,7 @@
 //! ordered by a hash. What it needs (time, ids) arrives as an argument.
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod cluster_document;
 pub mod error_code;
 pub mod http;

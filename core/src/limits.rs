@@ -173,6 +173,23 @@ pub const WAKEUP_WINDOW_DEFAULT: Duration = Duration::from_millis(100);
 /// Partitions in one event, so that it stays far below what a message of a queue may hold.
 pub const EVENT_PARTITIONS_MAX: usize = 1_000;
 
+/// Length in bytes of the public part of an access token.
+pub const TOKEN_ID_BYTES_MAX: usize = 32;
+/// The shortest secret of an access token, in bytes.
+pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
+/// The longest secret of an access token, in bytes.
+pub const TOKEN_SECRET_BYTES_MAX: usize = 128;
+/// Length in bytes of what is said about an access token.
+pub const TOKEN_DESCRIPTION_BYTES_MAX: usize = 256;
+/// Grants of one access token.
+pub const TOKEN_GRANTS_MAX: usize = 64;
+/// Access tokens of a cluster.
+pub const TOKENS_MAX: usize = 10_000;
+/// Tokens on one page of a list.
+pub const TOKENS_PAGE_MAX: u32 = 1_000;
+/// How exactly the last use of a token is known.
+pub const TOKEN_USE_GRAIN: Duration = Duration::from_secs(60 * 60);
+
 /// Metadata nodes of a cluster, learners included.
 pub const NODES_MAX: usize = 64;
 /// Length in bytes of an address, and of the name of a frontend.

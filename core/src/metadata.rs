@@ -19,6 +19,7 @@ mod page;
 mod producer;
 mod replace;
 mod settings;
+mod token;
 mod wakeup;
 
 use serde::Serialize;
@@ -62,6 +63,10 @@ pub use replace::{
     ReplaceSlices, ReplacedPart, SlicesReplaced, SourceSlice,
 };
 pub use settings::{AlterSettings, ClusterSettings, DescribeSettings, InvalidSetting, SettingsDescription};
+pub use token::{
+    AlterToken, CreateToken, FindToken, KnownToken, ListTokens, RevokeToken, RevokedToken, TokenDescription,
+    TokenFound, TokenPage, TokenTouched, TouchToken,
+};
 pub use wakeup::{
     CommitEvent, CommittedRange, DeleteWakeup, DeletedWakeup, ListWakeups, PutWakeup, WakeupDescription,
     WakeupList, check_wakeup,
@@ -134,6 +139,12 @@ calls! {
     ListDead => DeadList;
     ListPages => PageList;
     DescribeMaintenance => MaintenanceDescription;
+    CreateToken => TokenDescription;
+    AlterToken => TokenDescription;
+    RevokeToken => RevokedToken;
+    TouchToken => TokenTouched;
+    ListTokens => TokenPage;
+    FindToken => TokenFound;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;
     RemoveNode => MembershipChanged;

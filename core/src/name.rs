@@ -117,6 +117,12 @@ name! {
 }
 
 name! {
+    /// The public part of an access token.
+    TokenId, "a token id", limits::TOKEN_ID_BYTES_MAX, "of a-z 0-9",
+    |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()
+}
+
+name! {
     /// Topics by name, where `*` stands for any number of characters and `?` for one.
     ///
     /// No regular expression: what matches must be the same in every build, for ever, and cost little whatever is asked.
