@@ -65,7 +65,7 @@ pub use replace::{
 pub use settings::{AlterSettings, ClusterSettings, DescribeSettings, InvalidSetting, SettingsDescription};
 pub use token::{
     AlterToken, CreateToken, FindToken, KnownToken, ListTokens, RevokeToken, RevokedToken, TokenDescription,
-    TokenFound, TokenPage, TokenTouched, TouchToken,
+    TokenFound, TokenPage, TokenTouched, TouchToken, Validity,
 };
 pub use wakeup::{
     CommitEvent, CommittedRange, DeleteWakeup, DeletedWakeup, ListWakeups, PutWakeup, WakeupDescription,

@@ -42,12 +42,22 @@ pub struct AlterToken {
     /// What it allows from now on.
     #[serde(default)]
     pub grants: Option<Vec<Grant>>,
-    /// When it expires; `Some(None)`: never.
+    /// Until when it is valid from now on.
     #[serde(default)]
-    pub expires: Option<Option<Timestamp>>,
+    pub valid: Option<Validity>,
     /// All quotas anew.
     #[serde(default)]
     pub quotas: Option<Quotas>,
+}
+
+/// Until when a token is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Validity {
+    /// Until it is revoked.
+    Unlimited,
+    /// Before this log time.
+    Until(Timestamp),
 }
 
 /// Ends a token at once and forgets it. The last valid one of an administrator cannot be revoked.

@@ -11,8 +11,8 @@ mod unit;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{LogIndex, NodeId, PartitionIndex, TopicPartition};
 use carnax_core::metadata::{
-    AlterSettings, DeleteTopic, DeletedTopic, DeletedWakeup, PartitionFence, SessionOpened, SetFencingToken,
-    SettingsDescription, TokenNow, TrimPartition, TrimmedPartition,
+    AlterSettings, DeleteTopic, DeletedTopic, DeletedWakeup, PartitionFence, RevokedToken, SessionOpened,
+    SetFencingToken, SettingsDescription, TokenNow, TokenTouched, TrimPartition, TrimmedPartition,
 };
 use carnax_core::name::FencingToken;
 use carnax_core::offset::Offset;
@@ -32,6 +32,7 @@ use crate::producer::Producers;
 use crate::segment::{Moment, Segments};
 use crate::session::Sessions;
 use crate::settings::Settings;
+use crate::token::Tokens;
 use crate::topic::Topics;
 use crate::wakeup::Wakeups;
 
@@ -52,6 +53,7 @@ pub struct State {
     pub(crate) jobs: Jobs,
     pub(crate) compactions: Compactions,
     pub(crate) dead_pages: DeadPages,
+    pub(crate) tokens: Tokens,
 }
 
 impl Default for State {
@@ -71,6 +73,7 @@ impl Default for State {
             jobs: Jobs::default(),
             compactions: Compactions::default(),
             dead_pages: DeadPages::default(),
+            tokens: Tokens::default(),
         }
     }
 }
@@ -173,6 +176,10 @@ impl State {
             | Command::Retain { .. }
             | Command::ForgetDead(_)
             | Command::FinishCompaction(_) => self.maintain(at, command),
+            Command::CreateToken(_)
+            | Command::AlterToken(_)
+            | Command::RevokeToken(_)
+            | Command::TouchToken(_) => self.change_token(at, command),
         }
     }
 
@@ -279,6 +286,23 @@ impl State {
                 Ok(Reply::AnnouncementConfirmed)
             }
             _ => Err(Problem::new(ErrorCode::Internal, "not a change of a wake-up")),
+        }
+    }
+
+    fn change_token(&mut self, at: Moment, command: &Command) -> Outcome {
+        let tokens = &mut self.tokens;
+        match command {
+            Command::CreateToken(request) => tokens.create(request, at.time).map(Reply::TokenCreated),
+            Command::AlterToken(request) => tokens.alter(request, at.time).map(Reply::TokenAltered),
+            Command::RevokeToken(request) => {
+                tokens.revoke(&request.id, at.time)?;
+                Ok(Reply::TokenRevoked(RevokedToken { id: request.id.clone() }))
+            }
+            Command::TouchToken(request) => {
+                let last_used = tokens.touch(&request.id, at.time)?;
+                Ok(Reply::TokenTouched(TokenTouched { last_used }))
+            }
+            _ => Err(Problem::new(ErrorCode::Internal, "not a change of a token")),
         }
     }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, PartitionIndex, TopicId, TopicPartition};
 use carnax_core::metadata::{
-    AlterSettings, AlterTopic, CommitOffsets, CommitSegments, CompactionFinished, CreateTopic, DeadForgotten,
-    DeleteGroup, DeleteTopic, DeleteWakeup, DeletedGroup, DeletedTopic, DeletedWakeup, FinishCompaction,
-    ForgetDead, Heartbeat, JobReported, JobTaken, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment,
-    OffsetsCommitted, OpenSession, PageReplaced, PartitionFence, ProducerDescription, PutWakeup,
-    RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob, SegmentsCommitted, SessionOpened,
-    SetFencingToken, SettingsDescription, SlicesReplaced, TakeJob, TopicDescription, TrimPartition,
-    TrimmedPartition, WakeupDescription,
+    AlterSettings, AlterToken, AlterTopic, CommitOffsets, CommitSegments, CompactionFinished, CreateToken,
+    CreateTopic, DeadForgotten, DeleteGroup, DeleteTopic, DeleteWakeup, DeletedGroup, DeletedTopic,
+    DeletedWakeup, FinishCompaction, ForgetDead, Heartbeat, JobReported, JobTaken, JoinGroup, LeaveGroup,
+    LeftGroup, MemberAssignment, OffsetsCommitted, OpenSession, PageReplaced, PartitionFence,
+    ProducerDescription, PutWakeup, RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob, RevokeToken,
+    RevokedToken, SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription, SlicesReplaced,
+    TakeJob, TokenDescription, TokenTouched, TopicDescription, TouchToken, TrimPartition, TrimmedPartition,
+    WakeupDescription,
 };
 use carnax_core::name::{GroupName, MemberId, WakeupName};
 use carnax_core::offset::Offset;
@@ -131,6 +132,14 @@ pub enum Command {
     ForgetDead(ForgetDead),
     /// A round of key compaction is finished.
     FinishCompaction(FinishCompaction),
+    /// Creates an access token. Level 6, as everything below.
+    CreateToken(CreateToken),
+    /// Changes an access token.
+    AlterToken(AlterToken),
+    /// Ends an access token.
+    RevokeToken(RevokeToken),
+    /// An access token was used.
+    TouchToken(TouchToken),
 }
 
 /// The answer to a command that was done: one variant for each command.
@@ -220,6 +229,14 @@ pub enum Reply {
     DeadForgotten(DeadForgotten),
     /// To [`Command::FinishCompaction`].
     CompactionFinished(CompactionFinished),
+    /// To [`Command::CreateToken`].
+    TokenCreated(TokenDescription),
+    /// To [`Command::AlterToken`].
+    TokenAltered(TokenDescription),
+    /// To [`Command::RevokeToken`].
+    TokenRevoked(RevokedToken),
+    /// To [`Command::TouchToken`].
+    TokenTouched(TokenTouched),
 }
 
 /// What became of a command: done, or refused without side effects.

@@ -34,7 +34,8 @@ impl FeatureLevel {
     /// | 3 | wake-ups |
     /// | 4 | maintenance jobs, settings of commit deadline and orphans |
     /// | 5 | merge, retention, paging, collection of dead objects |
-    pub const CURRENT: Self = Self(5);
+    /// | 6 | access tokens |
+    pub const CURRENT: Self = Self(6);
     /// The level that brought producers, idempotency keys, conditions and group offsets of append units.
     pub(crate) const GUARANTEES: Self = Self(2);
     /// The level that brought maintenance jobs.

@@ -32,7 +32,7 @@ pub fn check(state: &State) -> Vec<String> {
             checks.iter().filter(|(_, holds)| !holds(partition)).map(|(name, _)| format!("{on}: {name}")),
         );
     }
-    let checks: [Predicate<State>; 14] = [
+    let checks: [Predicate<State>; 15] = [
         ("live counts are the slices", live_counts_are_the_slices),
         ("slices lie in their objects and share no byte", slices_lie_in_their_objects_and_share_no_byte),
         ("names and ids match", names_and_ids_match),
@@ -47,6 +47,7 @@ pub fn check(state: &State) -> Vec<String> {
         ("segments are in order of commit", segments_are_in_order_of_commit),
         ("rewritten segments are of whom they say", rewritten_segments_are_of_whom_they_say),
         ("compactions speak of what is committed", compactions_speak_of_what_is_committed),
+        ("tokens are sound", tokens_are_sound),
     ];
     broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
     broken.extend(group::check(state));
@@ -204,6 +205,16 @@ fn jobs_are_sound(state: &State) -> bool {
         && times.into_iter().flatten().all(|time| time <= state.log_time)
         && pass.is_none_or(|pass| pass.folders_done <= SEGMENT_FOLDERS)
         && lease.as_ref().is_none_or(|lease| pass.is_some() && lease.id <= state.applied)
+}
+
+/// Grants are checked before they are kept, and times are the log's.
+fn tokens_are_sound(state: &State) -> bool {
+    let past = |time| time <= state.log_time;
+    state.tokens.len() <= limits::TOKENS_MAX
+        && state
+            .tokens
+            .iter()
+            .all(|(_, token)| token.is_sound() && past(token.created) && token.last_used.is_none_or(past))
 }
 
 /// A round ends at or below the high watermark; a mark is set at what is clean, which never shrinks.

@@ -36,6 +36,7 @@ mod job;
 mod page;
 mod read;
 mod remembered;
+mod token;
 mod wakeup;
 mod write;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use carnax_core::access::{Grant, Quotas, TokenHash, TokenId};
 use carnax_core::id::{
     ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, PageId, SegmentId, SessionId, TopicId,
     TopicPartition,
@@ -58,6 +59,7 @@ pub(super) enum Frame {
     DeadPages(Vec<DeadPageRow>),
     /// Segments whose ids are older are never committed.
     ClosedBefore(Timestamp),
+    AccessTokens(Vec<TokenRow>),
     End(End),
 }
 
@@ -115,6 +117,18 @@ pub(super) struct WakeupRow {
     pub(super) version: LogIndex,
     /// Partition, one past the last announced offset.
     pub(super) announced: Vec<(u32, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TokenRow {
+    pub(super) id: TokenId,
+    pub(super) hash: TokenHash,
+    pub(super) description: String,
+    pub(super) grants: Vec<Grant>,
+    pub(super) created: Timestamp,
+    pub(super) expires: Option<Timestamp>,
+    pub(super) last_used: Option<Timestamp>,
+    pub(super) quotas: Quotas,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use super::group;
 use super::job;
 use super::page;
 use super::remembered::{add_keys, add_producers};
-use super::wakeup;
+use super::{token, wakeup};
 use crate::State;
 use crate::deliberate_bugs::{self, DeliberateBug};
 use crate::node::{Cluster, Node};
@@ -242,6 +242,9 @@ impl Building {
                 require(time <= self.state.log_time, "a deadline in the future")?;
                 self.state.segments.close_before(time);
                 Ok(())
+            }
+            Frame::AccessTokens(rows) => {
+                rows.into_iter().try_for_each(|row| token::add(&mut self.state, row))
             }
             Frame::Former(former) => former.into_iter().try_for_each(|(id, name)| {
                 require(self.state.topics.former.len() < FORMER_MAX, "too many former topics")?;

@@ -16,7 +16,7 @@ use super::group;
 use super::job;
 use super::page;
 use super::remembered::write_remembered;
-use super::wakeup;
+use super::{token, wakeup};
 use crate::State;
 use crate::partition::Partition;
 use crate::topic::Topic;
@@ -64,6 +64,7 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
     if segments.closed_before() > Timestamp::MIN {
         frames.put(&Frame::ClosedBefore(segments.closed_before()))?;
     }
+    token::write(&state.tokens, &mut frames)?;
     let end = End { frames: frames.frames, checksum: frames.checksum };
     frames.put(&Frame::End(end))
 }

@@ -19,5 +19,6 @@ mod restore;
 mod rounds;
 mod stories;
 mod support;
+mod tokens;
 mod wakeups;
 mod writer;
