@@ -90,6 +90,8 @@ async fn start_node(
         maintenance_queue: None,
         backup: carnax_metadata_node::BackupSettings::off(),
         disk_free_min: None,
+        admin_token_file: None,
+        admin_token: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = carnax_metadata_node::Components {

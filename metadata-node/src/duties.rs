@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use carnax_core::access::{Grant, Quotas, Token};
 use carnax_core::limits;
-use carnax_core::metadata::AddNode;
+use carnax_core::metadata::{AddNode, CreateToken};
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{Member, RaftStatus};
@@ -39,6 +40,8 @@ pub(crate) struct Duties {
     pub(crate) disk: u128,
     /// Where others reach this node.
     pub(crate) advertised: String,
+    /// The token that lets the first administrator in.
+    pub(crate) admin_token: Option<Token>,
 }
 
 impl Duties {
@@ -75,6 +78,7 @@ impl Duties {
             return self.handle.raft().transfer_leadership(None, PROMOTION).await.map(drop);
         }
         self.finish_bootstrap().await?;
+        self.let_admin_in().await?;
         // The last ones may wait for somebody else, so that they come last.
         if due(&view.state, self.stamper.stamp().log_time) {
             self.handle.propose(Command::ExpireSessions).await?;
@@ -99,6 +103,29 @@ impl Duties {
         };
         self.handle.propose(command).await?;
         tracing::info!(cluster = %document.cluster, "cluster is bootstrapped");
+        Ok(())
+    }
+
+    /// Makes the token of the node's settings an administrator's, while there is no other valid one.
+    async fn let_admin_in(&self) -> Result<(), Problem> {
+        let Some(token) = &self.admin_token else { return Ok(()) };
+        let view = self.handle.raft().state();
+        if answer::status(&view.state).cluster.is_none()
+            || answer::has_admin(&view.state, self.handle.log_time())
+        {
+            return Ok(());
+        }
+        let request = CreateToken {
+            id: token.id().clone(),
+            hash: token.hash(),
+            description: "administrator's token of a metadata node's settings".to_owned(),
+            grants: vec![Grant::admin()],
+            expires: None,
+            quotas: Quotas::default(),
+            only_without_admin: true,
+        };
+        self.handle.propose(Command::CreateToken(request)).await?;
+        tracing::info!(token = %token.id(), "the administrator's token of the settings is valid");
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod groups;
 mod guarantees;
 mod jobs;
 mod manifests;
+mod tokens;
 mod wakeups;
 
 use std::sync::Arc;

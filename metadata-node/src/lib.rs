@@ -38,7 +38,7 @@ mod stamper;
 
 pub use backup::{BackupMode, BackupSettings, VaultError};
 pub use bootstrap::BootstrapError;
-pub use config::{SNAPSHOT_LOG_BYTES, Settings};
+pub use config::{ADMIN_TOKEN_VARIABLE, AdminTokenError, SNAPSHOT_LOG_BYTES, Settings};
 pub use identity::{Disk, IdentityError, MemoryNodeDisk, Space};
 pub use restore::{
     Named, RestoreComponents, RestoreError, RestoreSettings, Restored, SkippedOffsets, WithoutBackup, restore,

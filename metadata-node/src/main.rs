@@ -4,7 +4,9 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use anyhow::Context;
-use carnax_metadata_node::{Components, Disk, RestoreComponents, RestoreSettings, Settings};
+use carnax_metadata_node::{
+    ADMIN_TOKEN_VARIABLE, Components, Disk, RestoreComponents, RestoreSettings, Settings,
+};
 use carnax_object_store::ObjectStoreSettings;
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
@@ -65,7 +67,8 @@ async fn main() -> anyhow::Result<()> {
     }
     let arguments = Arguments::parse();
     start_logging(arguments.log_json);
-    let settings = arguments.settings;
+    let mut settings = arguments.settings;
+    settings.read_admin_token(std::env::var(ADMIN_TOKEN_VARIABLE).ok())?;
     let store_settings = ObjectStoreSettings { s3_path_style: settings.s3_path_style };
     let object_store = carnax_object_store::open(&settings.object_store, &store_settings).await?;
     let components = Components {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use carnax_core::metadata::{
-    self, AddNode, AlterSettings, AlterTopic, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
-    DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
-    DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
-    FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListGroups, ListTopics,
-    ListWakeups, OpenSession, PlanCompaction, PlanFetch, PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch,
-    RemoveNode, ReplaceByPage, ReplaceSlices, ReportJob, SetFencingToken, TakeJob, TransferLeadership,
-    TrimPartition, WatchCommits,
+    self, AddNode, AlterSettings, AlterToken, AlterTopic, CommitNotice, CommitOffsets, CommitSegments,
+    CreateToken, CreateTopic, DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken,
+    DescribeGroup, DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets,
+    FindDead, FindOrphans, FindToken, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup,
+    ListGroups, ListTokens, ListTopics, ListWakeups, OpenSession, PlanCompaction, PlanFetch, PlanMerge,
+    PlanPage, PutWakeup, RaiseProducerEpoch, RemoveNode, ReplaceByPage, ReplaceSlices, ReportJob,
+    RevokeToken, SetFencingToken, TakeJob, TouchToken, TransferLeadership, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
@@ -28,6 +28,7 @@ pub(crate) fn router(handle: &Handle, shutdown: &CancellationToken) -> Router {
     let router = guarantees(router, handle);
     let router = groups(router, handle);
     let router = wakeups(router, handle);
+    let router = tokens(router, handle);
     let router = jobs(router, handle);
     let router = manifests(router, handle);
     membership(router, handle)
@@ -90,6 +91,15 @@ fn wakeups(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, PutWakeup, put_wakeup);
     let router = unary!(router, handle, DeleteWakeup, delete_wakeup);
     unary!(router, handle, ListWakeups, list_wakeups)
+}
+
+fn tokens(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, CreateToken, create_token);
+    let router = unary!(router, handle, AlterToken, alter_token);
+    let router = unary!(router, handle, RevokeToken, revoke_token);
+    let router = unary!(router, handle, TouchToken, touch_token);
+    let router = unary!(router, handle, ListTokens, list_tokens);
+    unary!(router, handle, FindToken, find_token)
 }
 
 fn jobs(router: Router, handle: &Handle) -> Router {

@@ -186,6 +186,7 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     };
     let clock = Arc::clone(&components.clock);
     let (bootstrap, advertised) = (identity.bootstrap, advertised.to_owned());
+    let admin_token = settings.admin_token.clone();
     let (queues, maintenance_queue) = (Arc::clone(&components.queues), settings.maintenance_queue.clone());
     let disk_care = DiskCare {
         handle: handle.clone(),
@@ -198,7 +199,7 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
         queues,
         maintenance_queue,
         backup,
-        duties: Duties { handle, stamper, clock, bootstrap, disk, advertised },
+        duties: Duties { handle, stamper, clock, bootstrap, disk, advertised, admin_token },
     })
 }
 

@@ -45,6 +45,11 @@ impl Stamper {
         *self.leading.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// The wall clock of this node.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
     /// The stamp of the next entry. In the moment between winning an election and [`lead`](Self::lead) it has no time of
     /// its own: the state machine then takes the time that it has.
     pub(crate) fn stamp(&self) -> Stamp {

@@ -67,6 +67,8 @@ impl NodeHost {
             maintenance_queue: None,
             backup: self.backup.clone(),
             disk_free_min: None,
+            admin_token_file: None,
+            admin_token: None,
             snapshot_log_bytes: self.snapshot_log_bytes,
         };
         let components = carnax_metadata_node::Components {

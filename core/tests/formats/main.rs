@@ -11,6 +11,7 @@ mod guarantees;
 mod messages;
 mod messages_group;
 mod messages_maintenance;
+mod messages_tokens;
 mod pages;
 mod segments;
 

@@ -37,7 +37,7 @@ pub use manifest::{list_dead, list_manifests, list_pages};
 pub use merge::{due_retention, plan_merge};
 pub use page::plan_page;
 pub use producer::{describe_fencing_token, describe_producer, describe_settings};
-pub use token::{find_token, list_tokens};
+pub use token::{find_token, has_admin, list_tokens};
 pub use wakeup::{Announcement, announcement, list_wakeups, wakeups};
 
 use crate::State;

@@ -104,7 +104,7 @@ impl Tokens {
         }
         check_expiry(request.expires, now)?;
         let token = Token::new(request, now);
-        let has_admin = self.by_id.values().any(|token| token.is_admin_at(now));
+        let has_admin = self.has_admin_at(now);
         if request.only_without_admin && has_admin {
             return Err(Problem::new(ErrorCode::Conflict, "there is an administrator's token already"));
         }
@@ -162,6 +162,10 @@ impl Tokens {
         }
         self.by_id.remove(id);
         Ok(())
+    }
+
+    pub(crate) fn has_admin_at(&self, now: Timestamp) -> bool {
+        self.by_id.values().any(|token| token.is_admin_at(now))
     }
 
     /// Notes a use, to the hour.

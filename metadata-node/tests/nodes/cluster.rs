@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use carnax_core::access::Token;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::{Call, ClusterStatus, DescribeCluster, NodeRole};
 use carnax_core::problem::Problem;
@@ -36,6 +37,8 @@ pub(crate) struct TestCluster {
     addresses: Vec<String>,
     pub(crate) store: Arc<FaultStore<MemoryStore>>,
     pub(crate) backup: BackupSettings,
+    /// What the settings of nodes that start say from now on.
+    pub(crate) admin_token: Option<Token>,
     pub(crate) queues: Arc<TestQueues>,
 }
 
@@ -102,7 +105,8 @@ impl TestCluster {
         };
         let store = Arc::new(FaultStore::new(MemoryStore::new()));
         let (backup, queues) = (BackupSettings::off(), Arc::default());
-        Self { nodes: addresses.iter().map(node).collect(), addresses, store, backup, queues }
+        let nodes = addresses.iter().map(node).collect();
+        Self { nodes, addresses, store, backup, admin_token: None, queues }
     }
 
     /// A cluster that runs and takes appends, on disks of which a test says how much room they have.
@@ -148,6 +152,8 @@ impl TestCluster {
             maintenance_queue: Some(MAINTENANCE_QUEUE.to_owned()),
             backup: self.backup.clone(),
             disk_free_min: None,
+            admin_token_file: None,
+            admin_token: self.admin_token.clone(),
             snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
         };
         let components = Components {

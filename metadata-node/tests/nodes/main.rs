@@ -14,5 +14,6 @@ mod jobs;
 mod queues;
 mod restores;
 mod stories;
+mod tokens;
 mod wakeups;
 mod writer;

@@ -4,6 +4,7 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::limits;
 use carnax_core::metadata::{FindToken, ListTokens, TokenFound, TokenPage};
 use carnax_core::problem::Problem;
+use carnax_core::time::Timestamp;
 
 use crate::State;
 
@@ -21,6 +22,11 @@ pub fn list_tokens(state: &State, request: &ListTokens) -> Result<TokenPage, Pro
     let mut tokens = state.tokens.after(request.after.as_ref());
     let page = tokens.by_ref().take(limit).map(|(id, token)| token.describe(id)).collect();
     Ok(TokenPage { tokens: page, more: tokens.next().is_some() })
+}
+
+/// Whether an administrator's token is valid at a time.
+pub fn has_admin(state: &State, now: Timestamp) -> bool {
+    state.tokens.has_admin_at(now)
 }
 
 /// What is needed to judge whoever shows a token.

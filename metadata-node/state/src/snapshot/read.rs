@@ -7,6 +7,7 @@ use carnax_core::id::{NodeId, PartitionIndex, TopicId};
 use carnax_core::limits;
 use carnax_core::name::FencingToken;
 use carnax_core::offset::Offset;
+use carnax_core::topic::TopicName;
 
 use super::compact;
 use super::frame::{
@@ -246,12 +247,7 @@ impl Building {
             Frame::AccessTokens(rows) => {
                 rows.into_iter().try_for_each(|row| token::add(&mut self.state, row))
             }
-            Frame::Former(former) => former.into_iter().try_for_each(|(id, name)| {
-                require(self.state.topics.former.len() < FORMER_MAX, "too many former topics")?;
-                require(!self.state.topics.former.contains_key(&id), "a former topic twice")?;
-                self.state.topics.remember(id, name);
-                Ok(())
-            }),
+            Frame::Former(former) => self.add_former(former),
             Frame::Topic(head) => self.begin_topic(head),
             Frame::Partitions(rows) => rows.into_iter().try_for_each(|row| self.add_partition(row)),
             Frame::Slices(rows) => {
@@ -268,6 +264,15 @@ impl Building {
             }
             Frame::DeadPages(rows) => page::read_dead(&mut self.state, rows),
         }
+    }
+
+    fn add_former(&mut self, former: Vec<(TopicId, TopicName)>) -> Checked {
+        former.into_iter().try_for_each(|(id, name)| {
+            require(self.state.topics.former.len() < FORMER_MAX, "too many former topics")?;
+            require(!self.state.topics.former.contains_key(&id), "a former topic twice")?;
+            self.state.topics.remember(id, name);
+            Ok(())
+        })
     }
 
     fn add_nodes(&mut self, nodes: Vec<(NodeId, Node)>) -> Checked {

@@ -175,7 +175,7 @@ fn what_is_no_token_is_refused_and_leaves_no_trace() {
         CreateToken { grants: vec![reader().remove(0); limits::TOKEN_GRANTS_MAX + 1], ..good.clone() },
         CreateToken { grants: vec![Grant { topics: None, ..reader().remove(0) }], ..good.clone() },
         CreateToken { description: "x".repeat(limits::TOKEN_DESCRIPTION_BYTES_MAX + 1), ..good.clone() },
-        CreateToken { expires: past, ..good.clone() },
+        CreateToken { expires: past, ..good },
     ];
     for request in wrong {
         assert_eq!(code(create(&mut cluster, request)), ErrorCode::InvalidValue);
