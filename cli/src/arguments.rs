@@ -1,15 +1,20 @@
 //! The arguments of the program; each command's own stand beside the command.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use carnax::{BuildError, Client};
+use anyhow::Context;
+use carnax::Client;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, cluster, completions, consume, demo, dev, doctor, group, produce, segment, topic, wakeup,
+    bench, cluster, completions, consume, demo, dev, doctor, group, produce, segment, token, topic, wakeup,
 };
 use crate::exit;
 use crate::output::Format;
+
+/// The environment variable that may hold the access token.
+const TOKEN_VARIABLE: &str = "CARNAX_TOKEN";
 
 /// Carnax: a distributed commit log in object storage
 #[derive(Debug, Parser)]
@@ -35,6 +40,10 @@ pub(crate) struct Global {
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) endpoint: Vec<String>,
+
+    /// File with the access token to show; the variable CARNAX_TOKEN may hold the token itself
+    #[arg(long, global = true, env = "CARNAX_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 
     /// How results are written to standard output
     #[arg(long, global = true, value_enum, default_value = "text")]
@@ -65,6 +74,9 @@ pub(crate) enum Command {
     /// Read records
     #[command(after_help = exit::HELP)]
     Consume(consume::Consume),
+    /// Make, list, change and revoke access tokens
+    #[command(subcommand, after_help = exit::HELP)]
+    Token(token::Token),
     /// See consumer groups, move their offsets, delete them
     #[command(subcommand, after_help = exit::HELP)]
     Group(group::Group),
@@ -85,18 +97,42 @@ pub(crate) enum Command {
 }
 
 impl Global {
-    pub(crate) fn client(&self) -> Result<Client, BuildError> {
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
         self.client_of(&self.endpoint)
     }
 
-    pub(crate) fn client_of(&self, endpoints: &[String]) -> Result<Client, BuildError> {
+    pub(crate) fn client_of(&self, endpoints: &[String]) -> anyhow::Result<Client> {
         let request_timeout = self.timeout.min(Duration::from_secs(30));
-        Client::builder()
+        let mut builder = Client::builder()
             .endpoints(endpoints)
             .operation_timeout(self.timeout)
-            .request_timeout(request_timeout)
-            .build()
+            .request_timeout(request_timeout);
+        if let Some(token) = self.token()? {
+            builder = builder.token(token);
+        }
+        Ok(builder.build()?)
     }
+
+    fn token(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.token_file else { return Ok(std::env::var(TOKEN_VARIABLE).ok()) };
+        let read = std::fs::read_to_string(path);
+        read.map(Some).with_context(|| format!("the token file {} cannot be read", path.display()))
+    }
+}
+
+/// A time in days, hours, minutes or seconds.
+pub(crate) fn lifetime(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a time as 30d, 12h, 15m or 90s".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "d" => 24 * 60 * 60,
+        "h" => 60 * 60,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 /// Seconds, perhaps with a fraction.
@@ -160,6 +196,10 @@ mod tests {
             "carnax group reset billing --shift-by -10",
             "carnax group remove-member billing m-1",
             "carnax group delete billing",
+            "carnax token create --description billing --grant read,write:topic/orders* --grant group:group/billing --expires-in 30d",
+            "carnax --token-file /etc/carnax/token token list",
+            "carnax token alter 6m3vx0kq1a2b3c4d --grant read:topic/* --never-expires --fetch-bytes-per-second 1000000",
+            "carnax token revoke 6m3vx0kq1a2b3c4d",
             "carnax segment inspect 1/segments/2f/01HF7YAT00000000000000001A --object-store file:///tmp/x",
             "carnax bench --object-store memory://x --output json",
         ] {
@@ -175,6 +215,10 @@ mod tests {
             "carnax group reset g --to earliest --shift-by 1",
             "carnax group commit g",
             "carnax group commit g t=1",
+            "carnax token create",
+            "carnax token create --grant fly:cluster",
+            "carnax token create --grant admin --expires-in soon",
+            "carnax token alter x --expires-in 1d --never-expires",
             "carnax cluster settings producer.max",
             "carnax cluster verify --deep --listing-only",
         ] {
@@ -186,6 +230,15 @@ mod tests {
     fn sizes_and_times_are_read_with_their_units() {
         assert_eq!((bytes("17"), bytes("4KiB"), bytes("2 MiB")), (Ok(17), Ok(4_096), Ok(2 << 20)));
         assert!(bytes("4 parsecs").is_err() && bytes("-1").is_err());
+        assert_eq!(
+            (lifetime("30d"), lifetime("90s")),
+            (Ok(Duration::from_secs(2_592_000)), Ok(Duration::from_secs(90)))
+        );
+        assert!(
+            ["", "d", "1", "1y", "-1d", "1.5h", "99999999999999999d", "ä"]
+                .iter()
+                .all(|text| lifetime(text).is_err())
+        );
         assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
         assert!(seconds("-1").is_err());
     }

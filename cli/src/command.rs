@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod group;
 pub(crate) mod produce;
 pub(crate) mod segment;
+pub(crate) mod token;
 pub(crate) mod topic;
 pub(crate) mod wakeup;
 
@@ -26,6 +27,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Topic(topic) => topic.run(&global, &mut out).await?,
         Command::Produce(produce) => Box::pin(produce.run(&global, &mut out)).await?,
         Command::Consume(consume) => Box::pin(consume.run(&global, &mut out)).await?,
+        Command::Token(token) => token.run(&global, &mut out).await?,
         Command::Wakeup(wakeup) => wakeup.run(&global, &mut out).await?,
         Command::Group(group) => group.run(&global, &mut out).await?,
         Command::Cluster(cluster) => cluster.run(&global, &mut out).await?,

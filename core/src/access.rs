@@ -177,6 +177,11 @@ pub enum InvalidGrant {
         /// What it is not done to.
         resource: &'static str,
     },
+    /// A text that is no grant.
+    #[error(
+        "a grant is written OPERATION[,OPERATION…]:topic/NAME, …:topic/PREFIX*, …:group/NAME, …:group/PREFIX*, …:cluster, or admin, not {0:?}"
+    )]
+    Text(String),
     /// A name or prefix that no topic or group has.
     #[error("a name in a grant has at most {max} bytes of A-Z a-z 0-9 . _ : - and is empty only as a prefix")]
     Name {
@@ -237,6 +242,56 @@ impl Grant {
         };
         // Whoever may do anything to a thing may know that it is there.
         within && (operation == Operation::Describe || self.operations.contains(&operation))
+    }
+}
+
+/// `read,write:topic/orders*`, `group:group/billing`, `describe:cluster`, `admin`; grants on several things at once join their
+/// parts with `+`.
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let operations: Vec<_> = self.operations.iter().map(|operation| operation.as_str()).collect();
+        f.write_str(&operations.join(","))?;
+        let named = |kind: &str, names: &Names| match names {
+            Names::Name(name) => format!("{kind}/{name}"),
+            Names::Prefix(prefix) => format!("{kind}/{prefix}*"),
+        };
+        let topics = self.topics.iter().map(|names| named("topic", names));
+        let groups = self.groups.iter().map(|names| named("group", names));
+        let cluster = self.cluster.then(|| "cluster".to_owned());
+        let resources: Vec<_> = topics.chain(groups).chain(cluster).collect();
+        if resources.is_empty() { Ok(()) } else { write!(f, ":{}", resources.join("+")) }
+    }
+}
+
+impl FromStr for Grant {
+    type Err = InvalidGrant;
+
+    /// Reads what `Display` writes, and checks that it means something.
+    fn from_str(text: &str) -> Result<Self, InvalidGrant> {
+        let wrong = || InvalidGrant::Text(text.chars().take(300).collect());
+        let (operations, resources) = match text.split_once(':') {
+            Some((operations, resources)) => (operations, Some(resources)),
+            None => (text, None),
+        };
+        let operations = operations.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        let mut grant = Self { operations, topics: None, groups: None, cluster: false };
+        for resource in resources.into_iter().flat_map(|resources| resources.split('+')) {
+            let names = |text: &str| match text.strip_suffix('*') {
+                Some(prefix) => Names::Prefix(prefix.to_owned()),
+                None => Names::Name(text.to_owned()),
+            };
+            let is_new = match resource.split_once('/') {
+                Some(("topic", name)) => grant.topics.replace(names(name)).is_none(),
+                Some(("group", name)) => grant.groups.replace(names(name)).is_none(),
+                None if resource == "cluster" => !std::mem::replace(&mut grant.cluster, true),
+                _ => return Err(wrong()),
+            };
+            if !is_new {
+                return Err(wrong());
+            }
+        }
+        grant.check()?;
+        Ok(grant)
     }
 }
 

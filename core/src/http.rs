@@ -5,6 +5,7 @@
 mod atomic;
 mod frame;
 mod group;
+mod token;
 mod wakeup;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,9 @@ pub use group::{
     DeletedGroupResponse, GroupOffsetResponse, GroupOffsetsResponse, GroupResponse, GroupsResponse,
     HeartbeatRequest, JoinGroupRequest, LeftGroupResponse, MemberResponse, OffsetEntry, ResetOffset,
     ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse,
+};
+pub use token::{
+    AlterTokenRequest, CreateTokenRequest, CreatedTokenResponse, RevokedTokenResponse, TokensResponse,
 };
 pub use wakeup::{PutWakeupRequest, WakeupsResponse};
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use carnax_core::limits;
 use carnax_object_store::ObjectStoreUrl;
+use carnax_platform::network::is_loopback;
 use clap::{Args, Command, FromArgMatches, Parser, ValueEnum};
 
+use crate::access::Rule;
 use crate::deliberate_bugs::DeliberateBugs;
 use crate::ingest::IngestRules;
 
@@ -35,6 +37,17 @@ pub enum Role {
     Maintain,
 }
 
+/// Who has to show an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccessRule {
+    /// Everybody.
+    Tokens,
+    /// Nobody: on loopback addresses alone.
+    Open,
+    /// Nobody, whoever can reach the frontend: they may read, change and delete everything.
+    OpenToTheNetwork,
+}
+
 /// Settings of one frontend.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
@@ -62,6 +75,9 @@ pub struct Settings {
     /// The URL of the SQS queue that says when there is maintenance to do; without one the frontend asks the metadata core.
     #[arg(long, env = "CARNAX_MAINTENANCE_QUEUE", value_name = "URL")]
     pub maintenance_queue: Option<String>,
+    /// Who has to show an access token: by default everybody, but on a loopback address only once the cluster has a token.
+    #[arg(long, env = "CARNAX_ACCESS", value_name = "RULE")]
+    pub access: Option<AccessRule>,
     /// How records become segments.
     #[command(flatten)]
     pub append: AppendSettings,
@@ -190,6 +206,16 @@ impl Settings {
         Self { metadata, object_store, ..defaults }
     }
 
+    /// The rule that holds on the address listened on; none where it forbids itself.
+    pub(crate) fn access_rule(&self) -> Option<Rule> {
+        match (self.access, is_loopback(&self.listen)) {
+            (Some(AccessRule::Tokens), _) | (None, false) => Some(Rule::Everybody),
+            (None, true) => Some(Rule::WhereThereAreTokens),
+            (Some(AccessRule::Open), true) | (Some(AccessRule::OpenToTheNetwork), _) => Some(Rule::Nobody),
+            (Some(AccessRule::Open), false) => None,
+        }
+    }
+
     /// The least memory for appends: JSON is held twice, as it came and as records.
     pub(crate) fn append_memory_bytes_min(&self) -> u64 {
         self.http.body_bytes_max.saturating_mul(2)
@@ -249,6 +275,28 @@ mod tests {
         assert_eq!(parse_segment_bytes("256MiB"), Ok(limits::SEGMENT_BYTES_MAX));
         assert_eq!(parse_segment_bytes("257MiB"), Err("at most 268435456 bytes".to_owned()));
         assert!(settings.append.append_memory_bytes >= settings.append_memory_bytes_min());
+    }
+
+    #[test]
+    fn nobody_is_let_in_from_the_network_without_a_token_unless_it_is_said_in_words() {
+        let rule = |listen: &str, access: Option<AccessRule>| {
+            let mut settings = Settings::new(vec!["a:1".to_owned()], "memory://x".parse().unwrap());
+            (settings.listen, settings.access) = (listen.to_owned(), access);
+            settings.access_rule()
+        };
+        let everywhere = ["127.0.0.1:8080", "0.0.0.0:8080", "[::]:8080", "10.0.0.1:80", "frontend:80"];
+        for listen in everywhere {
+            assert_eq!(rule(listen, Some(AccessRule::Tokens)), Some(Rule::Everybody), "{listen}");
+            assert_eq!(rule(listen, Some(AccessRule::OpenToTheNetwork)), Some(Rule::Nobody), "{listen}");
+        }
+        for listen in &everywhere[1..] {
+            assert_eq!(rule(listen, None), Some(Rule::Everybody), "{listen}");
+            assert_eq!(rule(listen, Some(AccessRule::Open)), None, "{listen}");
+        }
+        for listen in ["127.0.0.1:8080", "[::1]:8080", "localhost:0"] {
+            assert_eq!(rule(listen, None), Some(Rule::WhereThereAreTokens), "{listen}");
+            assert_eq!(rule(listen, Some(AccessRule::Open)), Some(Rule::Nobody), "{listen}");
+        }
     }
 
     #[test]

@@ -16,8 +16,10 @@ mod parameters;
 mod patience;
 mod problem;
 mod producers;
+pub(crate) mod routes;
 pub(crate) mod server;
 mod stamp;
+mod tokens;
 mod topics;
 mod wakeups;
 
@@ -25,15 +27,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{get, post, put};
 use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 
+pub use routes::{Permission, Route, routes};
+
+use crate::access::Access;
 use crate::append::Accept;
-use crate::config::{Role, Settings};
+use crate::config::Settings;
 use crate::fetch::Fetch;
 use crate::metadata_client::MetadataClient;
 use crate::metadata_client::topics::Topics;
@@ -48,6 +52,7 @@ pub struct Deadline(pub tokio::time::Instant);
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) settings: Settings,
+    pub(crate) access: Access,
     pub(crate) accept: Accept,
     pub(crate) fetch: Arc<Fetch>,
     pub(crate) client: Arc<MetadataClient>,
@@ -64,48 +69,11 @@ pub(crate) struct Api {
 
 /// All routes of the roles that the frontend plays.
 pub(crate) fn router(api: Arc<Api>) -> Router {
-    let routes = if api.settings.roles.contains(&Role::Serve) { api_routes() } else { Router::new() };
-    routes
-        .route("/healthz", get(operations::health))
-        .route("/readyz", get(operations::readiness))
-        .route("/metrics", get(operations::metrics))
-        .route("/openapi.json", get(operations::openapi))
+    routes::all(&api)
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), problem::render))
         .with_state(api)
-}
-
-fn api_routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/v1/topics", get(topics::list))
-        .route(
-            "/v1/topics/{topic}",
-            put(topics::create).get(topics::describe).patch(topics::alter).delete(topics::delete),
-        )
-        .route("/v1/topics/{topic}/records", post(append::to_topic).get(fetch::follow_topic))
-        .route(
-            "/v1/topics/{topic}/partitions/{partition}/records",
-            post(append::to_partition).get(fetch::records).delete(topics::trim),
-        )
-        .route("/v1/append", post(atomic::append))
-        .route("/v1/topics/{topic}/wakeups", get(wakeups::list))
-        .route("/v1/topics/{topic}/wakeups/{wakeup}", put(wakeups::put).delete(wakeups::delete))
-        .route(
-            "/v1/topics/{topic}/partitions/{partition}/fencing-token",
-            put(fencing::set).get(fencing::describe),
-        )
-        .route("/v1/producers/{producer}", get(producers::describe))
-        .route("/v1/producers/{producer}/epoch", post(producers::raise_epoch))
-        .route("/v1/topics/{topic}/partitions/{partition}/offsets", get(fetch::offsets))
-        .route("/v1/topics/{topic}/offsets", get(fetch::topic_offsets))
-        .merge(groups::routes())
-        .route("/v1/cluster", get(cluster::describe))
-        .route("/v1/cluster/settings", get(cluster::settings).patch(cluster::alter_settings))
-        .route("/v1/cluster/nodes", post(cluster::add_node))
-        .route("/v1/cluster/nodes/{node}", axum::routing::delete(cluster::remove_node))
-        .route("/v1/cluster/leader", post(cluster::transfer_leadership))
-        .route("/v1/cluster/maintenance", get(cluster::maintenance))
 }
 
 /// The description of the API, generated from the handlers.
@@ -149,6 +117,10 @@ fn api_routes() -> Router<Arc<Api>> {
         cluster::remove_node,
         cluster::transfer_leadership,
         cluster::maintenance,
+        tokens::list,
+        tokens::create,
+        tokens::alter,
+        tokens::revoke,
         operations::health,
         operations::readiness,
         operations::metrics,

@@ -14,6 +14,7 @@
 //!
 //! Feature `deliberate-bugs` (off, for the simulation only): makes the mistakes in [`deliberate_bugs`] available.
 
+mod access;
 mod append;
 pub mod config;
 pub mod deliberate_bugs;
@@ -26,7 +27,7 @@ mod metrics;
 mod run;
 pub mod verify;
 
-pub use config::{Options, Role, Settings};
+pub use config::{AccessRule, Options, Role, Settings};
 pub use run::{Components, Frontend, RunError, run};
 
-pub use http::Deadline;
+pub use http::{Deadline, Permission, Route, routes};

@@ -29,9 +29,17 @@ pub(crate) struct Metrics {
     pub(crate) cache_bytes: IntGauge,
     pub(crate) connections: IntGauge,
     pub(crate) problems: IntCounterVec,
+    pub(crate) access: AccessMetrics,
     pub(crate) sessions_abandoned: IntCounter,
     pub(crate) maintenance: MaintenanceMetrics,
     pub(crate) polling: PollingMetrics,
+}
+
+/// Who was let in.
+#[derive(Debug)]
+pub(crate) struct AccessMetrics {
+    pub(crate) authentications: IntCounterVec,
+    pub(crate) token_lookups: IntCounter,
 }
 
 /// How queues are polled.
@@ -122,6 +130,7 @@ impl Metrics {
                     &["code"],
                 ),
             ),
+            access: AccessMetrics::new(&registry),
             sessions_abandoned: counter(
                 "carnax_frontend_sessions_abandoned_total",
                 "Sessions given up since the outcome of a commit stayed unknown",
@@ -139,6 +148,25 @@ impl Metrics {
             tracing::warn!(%error, "metrics cannot be rendered");
         }
         String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl AccessMetrics {
+    fn new(registry: &Registry) -> Self {
+        let outcomes = Opts::new(
+            "carnax_frontend_authentications_total",
+            "Requests by what came of asking who makes them",
+        );
+        Self {
+            authentications: register(registry, IntCounterVec::new(outcomes, &["outcome"])),
+            token_lookups: register(
+                registry,
+                IntCounter::new(
+                    "carnax_frontend_token_lookups_total",
+                    "Questions to the metadata core about access tokens",
+                ),
+            ),
+        }
     }
 }
 

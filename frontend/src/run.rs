@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::access::{Access, Rule};
 use crate::append::{Accept, AppendContext, run_line, submissions};
 use crate::config::{Role, Settings};
 use crate::fetch::Fetch;
@@ -75,6 +76,14 @@ pub enum RunError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// Everybody could do everything from everywhere, and nobody said so.
+    #[error(
+        "{listen} is reached from other machines, and access is open: use --access tokens, listen on 127.0.0.1, or say --access open-to-the-network"
+    )]
+    OpenAccess {
+        /// The address.
+        listen: String,
+    },
     /// The addresses of the metadata nodes are no addresses.
     #[error("metadata nodes are not named right")]
     Metadata(#[source] io::Error),
@@ -124,7 +133,7 @@ pub async fn run(
     Ok(())
 }
 
-fn check(settings: &Settings) -> Result<(), RunError> {
+fn check(settings: &Settings) -> Result<Rule, RunError> {
     let (bytes, least) = (settings.append.append_memory_bytes, settings.append_memory_bytes_min());
     if bytes < least {
         return Err(RunError::AppendMemory { bytes, least });
@@ -133,7 +142,7 @@ fn check(settings: &Settings) -> Result<(), RunError> {
     for arn in polled {
         url_of(arn).map_err(|reason| RunError::Queue { queue: arn.to_owned(), reason })?;
     }
-    Ok(())
+    settings.access_rule().ok_or_else(|| RunError::OpenAccess { listen: settings.listen.clone() })
 }
 
 /// A frontend that is put together, without a port of its own: whoever embeds it hands requests to its
@@ -167,9 +176,9 @@ impl Frontend {
     /// it.
     ///
     /// # Errors
-    /// `AppendMemory`, `Metadata`.
+    /// `AppendMemory`, `OpenAccess`, `Metadata`.
     pub fn new(settings: &Settings, components: Components, name: &str) -> Result<Self, RunError> {
-        check(settings)?;
+        let rule = check(settings)?;
         let Components { clock, entropy, network, object_store, .. } = components.clone();
         let client = MetadataClient::new(network, &settings.metadata, settings.calls.clone());
         let client = Arc::new(client.map_err(RunError::Metadata)?);
@@ -206,9 +215,9 @@ impl Frontend {
         let line = tokio::spawn(run_line(context, receiver));
         let commits = Arc::clone(&feed);
         let feed = tokio::spawn(watch(settings.watch_while_waited, Arc::clone(&client), feed, cut.clone()));
-        let append_memory = memory(settings.append.append_memory_bytes);
         let api = Api {
             settings: settings.clone(),
+            access: Access::new(rule, Arc::clone(&client), Arc::clone(&clock), Arc::clone(&metrics)),
             accept,
             fetch,
             client,
@@ -216,7 +225,7 @@ impl Frontend {
             metrics,
             clock,
             entropy,
-            append_memory,
+            append_memory: memory(settings.append.append_memory_bytes),
             document_memory: memory(DOCUMENT_MEMORY_BYTES),
             draining: draining.clone(),
         };

@@ -7,6 +7,8 @@ mod frontend {
     pub mod fake_metadata;
     pub mod support;
 
+    mod access;
+    mod access_matrix;
     mod appends;
     mod bad_guarantees;
     mod bad_input;

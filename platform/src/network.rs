@@ -87,6 +87,14 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// Whether only this machine reaches an address (`host:port`): a loopback IP, or `localhost`. Other names may mean anything.
+pub fn is_loopback(address: &str) -> bool {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost")
+}
+
 /// TCP of the operating system, with Nagle's algorithm switched off.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TcpNetwork;
@@ -119,5 +127,22 @@ impl Listener for TcpListener {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_machine_are_loopback() {
+        for address in ["127.0.0.1:1", "127.9.0.1:1", "[::1]:0", "localhost:80"] {
+            assert!(is_loopback(address), "{address}");
+        }
+        for address in
+            ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "localhost.example:1", "localhost", "127.0.0.1", ":1", ""]
+        {
+            assert!(!is_loopback(address), "{address}");
+        }
     }
 }

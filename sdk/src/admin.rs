@@ -2,6 +2,7 @@
 
 mod group;
 mod producer;
+mod token;
 mod wakeup;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use crate::consumer::Start;
 use crate::error::RequestError;
 use crate::raw::parse_topic;
 use crate::transport::{ApiAnswer, ApiRequest};
+
+pub use token::{AlterToken, NewToken};
 
 pub(crate) use producer::{parse_producer, raise_request};
 

@@ -142,6 +142,7 @@ impl Client {
 /// Settings and components of a [`Client`].
 pub struct ClientBuilder {
     endpoints: Vec<String>,
+    token: Option<String>,
     connector: Arc<dyn Connector>,
     connect_timeout: Duration,
     request_timeout: Duration,
@@ -158,6 +159,7 @@ impl Default for ClientBuilder {
         let state = RandomState::new();
         Self {
             endpoints: Vec::new(),
+            token: None,
             connector: Arc::new(TcpConnector),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
@@ -187,6 +189,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn endpoints<T: Into<String>>(mut self, endpoints: impl IntoIterator<Item = T>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// The access token that every request shows, `carnax_<id>_<secret>` (default: none). Over plain `http` everybody on the way can
+    /// read it.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
         self
     }
 
@@ -253,7 +263,7 @@ impl ClientBuilder {
     /// Makes the client. Connects to nothing yet.
     ///
     /// # Errors
-    /// No endpoint, or one that is no `http://host:port`.
+    /// No endpoint, or one that is no `http://host:port`; a token that is none.
     pub fn build(self) -> Result<Client, BuildError> {
         let endpoints: Vec<Endpoint> =
             self.endpoints.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
@@ -261,8 +271,10 @@ impl ClientBuilder {
             return Err(BuildError::NoEndpoint);
         }
         let endpoints = Endpoints::new(endpoints, self.endpoint_rest);
+        let token = self.token.map(|token| token.trim().parse()).transpose()?;
         let transport =
-            Transport::new(endpoints, self.connector, self.connect_timeout, self.retry, self.random);
+            Transport::new(endpoints, self.connector, self.connect_timeout, self.retry, self.random)
+                .with_token(token.as_ref());
         let shared = Shared {
             transport,
             request_timeout: self.request_timeout,

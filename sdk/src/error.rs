@@ -170,6 +170,9 @@ pub enum BuildError {
     /// No endpoint was given.
     #[error("a client needs at least one endpoint")]
     NoEndpoint,
+    /// What was given as an access token is none.
+    #[error(transparent)]
+    Token(#[from] carnax_core::access::InvalidToken),
     /// An endpoint that is not understood.
     #[error("an endpoint is http://HOST:PORT, not {endpoint:?}: {reason}")]
     Endpoint {

@@ -48,19 +48,20 @@ mod retry;
 mod route;
 mod transport;
 
+pub use carnax_core::access::{Grant, InvalidGrant, InvalidToken, Names, Operation, Quotas, TokenId};
 pub use carnax_core::error_code::{ErrorCode, SideEffects};
 pub use carnax_core::http::{
     AlterSettingsRequest, AppendResponse, AppendResult, AtomicAppendResponse, AtomicAppendResult,
-    ClusterResponse, CommitOffsetsRequest, CommitOffsetsResponse, ConfigValue, DeletedGroupResponse,
-    FencedEpochResponse, FencingTokenResponse, GroupOffsetResponse, GroupOffsetsResponse, GroupResponse,
-    KeptReplyResponse, LeftGroupResponse, MemberResponse, OffsetEntry, OffsetMove, OffsetResponse,
-    PartitionFrame, PartitionResponse, ProducerResponse, ResetOffset, ResetOffsetsRequest,
-    ResetOffsetsResponse, ResetTo, SettingsResponse, TopicResponse,
+    ClusterResponse, CommitOffsetsRequest, CommitOffsetsResponse, ConfigValue, CreatedTokenResponse,
+    DeletedGroupResponse, FencedEpochResponse, FencingTokenResponse, GroupOffsetResponse,
+    GroupOffsetsResponse, GroupResponse, KeptReplyResponse, LeftGroupResponse, MemberResponse, OffsetEntry,
+    OffsetMove, OffsetResponse, PartitionFrame, PartitionResponse, ProducerResponse, ResetOffset,
+    ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse, TopicResponse,
 };
 pub use carnax_core::id::{NodeId, PartitionIndex, TopicId};
 pub use carnax_core::metadata::{
     AssignedTopic, Assignor, CommitEvent, CommittedRange, GroupPhase, GroupSummary, JobDescription, JobKind,
-    MaintenanceDescription, WakeupDescription,
+    MaintenanceDescription, TokenDescription, WakeupDescription,
 };
 pub use carnax_core::name::{FencingToken, GroupName, MemberId, ProducerId, TopicPattern};
 pub use carnax_core::offset::Offset;
@@ -69,7 +70,7 @@ pub use carnax_core::record::{Compression, Header};
 pub use carnax_core::time::Timestamp;
 pub use carnax_core::topic::TopicName;
 
-pub use admin::{Admin, AlterTopic};
+pub use admin::{Admin, AlterToken, AlterTopic, NewToken};
 pub use append::AtomicAppend;
 pub use client::{Client, ClientBuilder};
 pub use consumer::{ConsumeError, ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Start};

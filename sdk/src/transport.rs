@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use carnax_core::access::Token;
 use carnax_core::http::content_type;
 use carnax_core::problem::ProblemDocument;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -88,6 +89,8 @@ impl ApiAnswer {
 pub(crate) struct Transport {
     client: Client<connector::PooledConnector, Full<Bytes>>,
     endpoints: Endpoints,
+    /// The access token, as the header that shows it.
+    authorization: Option<HeaderValue>,
     retry: RetrySettings,
     random: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -105,7 +108,18 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION)
             .build(connector::PooledConnector::new(connector, connect_timeout));
-        Self { client, endpoints, retry, random }
+        Self { client, endpoints, authorization: None, retry, random }
+    }
+
+    /// Shows a token with every request.
+    pub(crate) fn with_token(mut self, token: Option<&Token>) -> Self {
+        self.authorization = token.map(|token| {
+            let header = HeaderValue::try_from(format!("Bearer {}", token.reveal()));
+            let mut header = header.expect("letters, digits and underscores are a header value");
+            header.set_sensitive(true);
+            header
+        });
+        self
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
@@ -139,6 +153,9 @@ impl Transport {
         let mut builder = Request::builder().method(&request.method).uri(at.uri(&request.path));
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
+        }
+        if let Some(authorization) = &self.authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
         }
         let body = Full::new(request.body.clone());
         let sent = builder.body(body).map_err(RequestError::invalid)?;

@@ -132,3 +132,36 @@ fn grants_are_written_as_people_write_them() {
     assert!(serde_json::from_str::<Grant>(r#"{"operations":["fly"],"cluster":true}"#).is_err());
     assert!(serde_json::from_str::<Grant>(r#"{"operations":["read"],"topic":{"name":"x"}}"#).is_err());
 }
+
+#[test]
+fn a_grant_in_a_line_is_read_as_it_is_written() {
+    for text in [
+        "admin",
+        "read,write:topic/flights*",
+        "read:topic/*",
+        "group:group/a:b",
+        "describe:topic/orders+group/*+cluster",
+        "alter:cluster",
+    ] {
+        let grant: Grant = text.parse().unwrap();
+        assert_eq!(grant.to_string(), text);
+    }
+    for wrong in [
+        "",
+        "fly:cluster",
+        "read",
+        "read:",
+        "read:flights",
+        "read:topic/",
+        "read:topic/a b",
+        "read:topic/a+topic/b",
+        "read:cluster",
+        "admin:cluster",
+        "read,:topic/a",
+        "group:topic/a",
+        "describe:cluster+cluster",
+        "read:topic/a*b",
+    ] {
+        assert!(wrong.parse::<Grant>().is_err(), "{wrong}");
+    }
+}

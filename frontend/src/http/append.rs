@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::json_record::Encoding;
 use super::problem::Failure;
 use super::{Api, body, parameters, stamp};
+use crate::access::Caller;
 use crate::append::accept::{AppendBody, AppendRecords, AppendRequest, KnownTopics, TopicAppend};
 use crate::append::{Appended, draining};
 
@@ -45,12 +46,13 @@ pub(super) struct AppendQuery {
 pub(super) async fn to_topic(
     State(api): State<Arc<Api>>,
     Path(topic): Path<String>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<AppendResponse>, Failure> {
     let topic = parameters::topic(&topic)?;
-    append(&api, topic, None, &uri, &headers, body).await
+    append(&api, &caller, (topic, None), &uri, &headers, body).await
 }
 
 /// Appends records to one partition.
@@ -68,19 +70,20 @@ pub(super) async fn to_topic(
 pub(super) async fn to_partition(
     State(api): State<Arc<Api>>,
     Path((topic, partition)): Path<(String, String)>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<AppendResponse>, Failure> {
     let topic = parameters::topic(&topic)?;
     let partition = parameters::partition(&partition)?;
-    append(&api, topic, Some(partition), &uri, &headers, body).await
+    append(&api, &caller, (topic, Some(partition)), &uri, &headers, body).await
 }
 
 async fn append(
     api: &Api,
-    topic: TopicName,
-    partition: Option<PartitionIndex>,
+    caller: &Caller,
+    (topic, partition): (TopicName, Option<PartitionIndex>),
     uri: &Uri,
     headers: &HeaderMap,
     body: Body,
@@ -97,7 +100,7 @@ async fn append(
     };
     let topic_id = parameters::topic_id(headers)?;
     let partition_count = parameters::partition_count(headers)?;
-    let stamp = stamp::read(headers)?;
+    let stamp = stamp::read(headers, caller)?;
     // Whether there is such a topic is known before its records are taken in. A repeat may be of one that is gone.
     if !stamp.is_some() {
         api.topics.get(&topic).await?;

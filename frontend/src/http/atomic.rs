@@ -17,6 +17,7 @@ use super::append::{AppendQuery, COPIES_OF_JSON};
 use super::json_record::{Encoding, parse_atomic};
 use super::problem::Failure;
 use super::{Api, body, parameters, stamp};
+use crate::access::Caller;
 use crate::append::accept::atomic::AtomicAppend;
 use crate::append::accept::{AppendRecords, AppendRequest, KnownTopics};
 use crate::append::{Appended, draining};
@@ -35,6 +36,7 @@ use crate::append::{Appended, draining};
 )]
 pub(super) async fn append(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -49,7 +51,7 @@ pub(super) async fn append(
         content_type::APPEND => (1, None),
         _ => return Err(unsupported(&media_type).into()),
     };
-    let stamp = stamp::read(&headers)?;
+    let stamp = stamp::read(&headers, &caller)?;
     let http = &api.settings.http;
     let (bytes, memory) =
         body::read_body(body, &headers, http.body_bytes_max, http, &api.append_memory, copies).await?;
@@ -64,6 +66,7 @@ pub(super) async fn append(
         }
         None => parse_envelope(bytes)?,
     };
+    records.check_access(&caller)?;
     let records = AppendRecords::Atomic(Box::new(records));
     let request = AppendRequest { records, stamp, memory: Arc::new(memory) };
     let (appended, topics) = Box::pin(api.accept.append(request)).await?;

@@ -7,17 +7,17 @@ pub(super) mod reset;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::routing::{delete as delete_route, get, post};
-use axum::{Json, Router};
+use carnax_core::access::{Operation, Resource};
 use carnax_core::http::{
     AssignmentResponse, DeletedGroupResponse, GroupResponse, GroupsResponse, HeartbeatRequest,
     JoinGroupRequest, LeftGroupResponse, MemberResponse,
 };
 use carnax_core::limits;
 use carnax_core::metadata::{
-    DeleteGroup, DescribeGroup, GroupDescription, Heartbeat, JoinGroup, LeaveGroup, ListGroups,
+    DeleteGroup, DescribeGroup, GroupDescription, GroupSummary, Heartbeat, JoinGroup, LeaveGroup, ListGroups,
     MemberAssignment, MemberDescription,
 };
 use carnax_core::name::{GroupName, MemberId};
@@ -27,6 +27,7 @@ use serde::Deserialize;
 
 use super::problem::Failure;
 use super::{Api, parameters};
+use crate::access::Caller;
 use crate::metadata_client::CommandError;
 
 const PAGE_GROUPS_MAX: u32 = 1_000;
@@ -48,18 +49,6 @@ struct ListQuery {
     limit: Option<u32>,
 }
 
-/// The routes of groups.
-pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/v1/groups", get(list))
-        .route("/v1/groups/{group}", get(describe).delete(delete))
-        .route("/v1/groups/{group}/members", post(join))
-        .route("/v1/groups/{group}/members/{member}", delete_route(leave))
-        .route("/v1/groups/{group}/members/{member}/heartbeat", post(heartbeat))
-        .route("/v1/groups/{group}/offsets", get(offsets::tell).post(offsets::commit))
-        .route("/v1/groups/{group}/offsets/reset", post(reset::reset))
-}
-
 /// Joins a group, which the first member makes. Idempotent for a member id that the client chose.
 #[utoipa::path(
     post, path = "/v1/groups/{group}/members", tag = "groups", params(("group" = String, Path)),
@@ -69,6 +58,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
 pub(super) async fn join(
     State(api): State<Arc<Api>>,
     Path(group): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<AssignmentResponse>, Failure> {
@@ -76,6 +66,7 @@ pub(super) async fn join(
     let request: JoinGroupRequest = api.document(body, &headers).await?;
     let session_timeout_millis = session_timeout(&request)?;
     check_subscription(&request)?;
+    check_readable(&caller, &request)?;
     let member = request.member.unwrap_or_else(|| new_member(&api));
     let command = JoinGroup {
         group,
@@ -136,13 +127,40 @@ pub(super) async fn leave(
     params(("prefix" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = GroupsResponse), (status = "default", body = carnax_core::problem::ProblemDocument))
 )]
-pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<GroupsResponse>, Failure> {
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Json<GroupsResponse>, Failure> {
     let ListQuery { prefix, after, limit } = parameters::query(&uri)?;
     let after = after.as_deref().map(parameters::group).transpose()?;
     let limit = parameters::limit(limit, PAGE_GROUPS_MAX, PAGE_GROUPS_MAX)?;
-    let page = api.client.query(ListGroups { prefix, after, limit }).await?;
-    let next_after = page.groups.last().filter(|_| page.more).map(|group| group.group.clone());
-    Ok(Json(GroupsResponse { groups: page.groups, next_after }))
+    let mut groups = visible(&api, &caller, (prefix, after), limit).await?;
+    let more = groups.len() > limit as usize;
+    groups.truncate(limit as usize);
+    let next_after = groups.last().filter(|_| more).map(|group| group.group.clone());
+    Ok(Json(GroupsResponse { groups, next_after }))
+}
+
+/// The groups that a caller may see, one more than the limit if there are more: whether there are others is not said, either.
+async fn visible(
+    api: &Api,
+    caller: &Caller,
+    (prefix, mut after): (String, Option<GroupName>),
+    limit: u32,
+) -> Result<Vec<GroupSummary>, Problem> {
+    let mut visible = Vec::new();
+    loop {
+        let question = ListGroups { prefix: prefix.clone(), after, limit: PAGE_GROUPS_MAX };
+        let page = api.client.query(question).await?;
+        after = page.groups.last().map(|group| group.group.clone());
+        let seen =
+            |group: &GroupSummary| caller.may(Operation::Describe, Resource::Group(group.group.as_str()));
+        visible.extend(page.groups.into_iter().filter(seen));
+        if !page.more || visible.len() > limit as usize {
+            return Ok(visible);
+        }
+    }
 }
 
 /// Describes a group, with what each of its members holds, lets go of and waits for.
@@ -196,6 +214,13 @@ fn check_subscription(request: &JoinGroupRequest) -> Result<(), Problem> {
         return Err(problem.with(|facts| facts.limit = Some(max as u64)));
     }
     Ok(())
+}
+
+/// Assignments name topics: whoever subscribes may read them, all that a pattern may ever match.
+fn check_readable(caller: &Caller, request: &JoinGroupRequest) -> Result<(), Problem> {
+    let topics = &request.topics;
+    topics.iter().try_for_each(|topic| caller.check(Operation::Read, Resource::Topic(topic.as_str())))?;
+    request.patterns.iter().try_for_each(|pattern| caller.check_pattern(Operation::Read, pattern))
 }
 
 fn new_member(api: &Api) -> MemberId {

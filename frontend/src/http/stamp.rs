@@ -7,6 +7,7 @@ use carnax_core::problem::Problem;
 use http::HeaderMap;
 
 use super::parameters::{invalid, shown, text_header};
+use crate::access::Caller;
 use crate::append::accept::Stamp;
 
 /// Headers that say nothing without a producer id.
@@ -16,13 +17,13 @@ const WITH_PRODUCER: [&str; 3] = [header::PRODUCER_EPOCH, header::SEQUENCE, head
 ///
 /// # Errors
 /// `invalid_value`, naming the header.
-pub(super) fn read(headers: &HeaderMap) -> Result<Stamp, Problem> {
+pub(super) fn read(headers: &HeaderMap, caller: &Caller) -> Result<Stamp, Problem> {
     let key = only(headers, header::IDEMPOTENCY_KEY)?;
     let Some(producer) = only(headers, header::PRODUCER_ID)? else {
         if let Some(alone) = WITH_PRODUCER.into_iter().find(|name| headers.contains_key(*name)) {
             return Err(invalid(&format!("header {alone} says nothing without {}", header::PRODUCER_ID)));
         }
-        let stamp = key.map(idempotency).transpose()?;
+        let stamp = key.map(|key| idempotency(key, caller)).transpose()?;
         return Ok(stamp.map_or(Stamp::None, Stamp::Key));
     };
     if key.is_some() {
@@ -63,11 +64,10 @@ pub(super) fn with_hash(stamp: Stamp, hash: impl FnOnce() -> [u8; 16]) -> Stamp 
     }
 }
 
-fn idempotency(key: &str) -> Result<IdempotencyStamp, Problem> {
+fn idempotency(key: &str, caller: &Caller) -> Result<IdempotencyStamp, Problem> {
     let wrong = |error| invalid(&format!("header {}: {error}", header::IDEMPOTENCY_KEY));
     let key = key.parse::<IdempotencyKey>().map_err(wrong)?;
-    // There is no access control: all callers are one principal.
-    Ok(IdempotencyStamp { principal: String::new(), key, body_hash: [0; 16] })
+    Ok(IdempotencyStamp { principal: caller.principal(), key, body_hash: [0; 16] })
 }
 
 /// A header that stands at most once.

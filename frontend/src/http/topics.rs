@@ -6,6 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use carnax_core::access::{Operation, Resource};
 use carnax_core::http::{
     AlterTopicRequest, CreateTopicRequest, DeletedTopicResponse, PartitionResponse, TopicResponse,
     TopicsResponse, TrimResponse,
@@ -17,12 +18,13 @@ use carnax_core::metadata::{
 };
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
-use carnax_core::topic::TopicConfig;
+use carnax_core::topic::{TopicConfig, TopicName};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::problem::Failure;
 use super::{Api, parameters};
+use crate::access::Caller;
 use crate::metadata_client::CommandError;
 
 const PAGE_TOPICS_MAX: u32 = 1_000;
@@ -48,16 +50,43 @@ struct TrimQuery {
     params(("prefix" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = TopicsResponse), (status = "default", body = carnax_core::problem::ProblemDocument))
 )]
-pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<TopicsResponse>, Failure> {
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Json<TopicsResponse>, Failure> {
     let ListQuery { prefix, after, limit } = parameters::query(&uri)?;
     let after = after.as_deref().map(parameters::topic).transpose()?;
     let limit = limit.unwrap_or(PAGE_TOPICS_MAX);
     if limit == 0 || limit > PAGE_TOPICS_MAX {
         return Err(parameters::invalid(&format!("limit is 1 to {PAGE_TOPICS_MAX}")).into());
     }
-    let page = api.client.query(ListTopics { prefix, after, limit }).await?;
-    let next_after = page.topics.last().filter(|_| page.more).map(|topic| topic.name.clone());
-    Ok(Json(TopicsResponse { topics: page.topics.into_iter().map(response).collect(), next_after }))
+    let topics = visible(&api, &caller, (prefix, after), limit).await?;
+    let more = topics.len() > limit as usize;
+    let topics: Vec<_> = topics.into_iter().take(limit as usize).map(response).collect();
+    let next_after = topics.last().filter(|_| more).map(|topic| topic.name.clone());
+    Ok(Json(TopicsResponse { topics, next_after }))
+}
+
+/// The topics that a caller may see, one more than the limit if there are more: whether there are others is not said, either.
+async fn visible(
+    api: &Api,
+    caller: &Caller,
+    (prefix, mut after): (String, Option<TopicName>),
+    limit: u32,
+) -> Result<Vec<TopicDescription>, Problem> {
+    let mut visible = Vec::new();
+    loop {
+        let question = ListTopics { prefix: prefix.clone(), after, limit: PAGE_TOPICS_MAX };
+        let page = api.client.query(question).await?;
+        after = page.topics.last().map(|topic| topic.name.clone());
+        let seen =
+            |topic: &TopicDescription| caller.may(Operation::Describe, Resource::Topic(topic.name.as_str()));
+        visible.extend(page.topics.into_iter().filter(seen));
+        if !page.more || visible.len() > limit as usize {
+            return Ok(visible);
+        }
+    }
 }
 
 /// Creates a topic; an equal one that exists is answered 200, a different one 409.

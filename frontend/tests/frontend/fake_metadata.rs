@@ -9,13 +9,14 @@ use std::time::Duration;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, SessionId, TopicId};
 use carnax_core::metadata::{
-    AlterSettings, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments, CreateTopic,
-    DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken, DescribeGroup,
-    DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets, FindDead,
-    FindOrphans, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup, ListDead, ListGroups,
-    ListManifests, ListPages, ListTopics, ListWakeups, MemberAssignment, OpenSession, PlanCompaction,
-    PlanFetch, PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob,
-    SetFencingToken, SettingsDescription, TakeJob, TrimPartition, WatchCommits,
+    AlterSettings, AlterToken, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments,
+    CreateToken, CreateTopic, DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken,
+    DescribeGroup, DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets,
+    FindDead, FindOrphans, FindToken, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup,
+    ListDead, ListGroups, ListManifests, ListPages, ListTokens, ListTopics, ListWakeups, MemberAssignment,
+    OpenSession, PlanCompaction, PlanFetch, PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch,
+    ReplaceByPage, ReplaceSlices, ReportJob, RevokeToken, SetFencingToken, SettingsDescription, TakeJob,
+    TokenFound, TouchToken, TrimPartition, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -330,6 +331,20 @@ fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
     })
 }
 
+fn tokens(router: Router, inner: &Arc<Inner>) -> Router {
+    let router =
+        command!(router, inner, CreateToken, TokenCreated, |_, request| Command::CreateToken(request));
+    let router = command!(router, inner, AlterToken, TokenAltered, |_, request| Command::AlterToken(request));
+    let router =
+        command!(router, inner, RevokeToken, TokenRevoked, |_, request| Command::RevokeToken(request));
+    let router = command!(router, inner, TouchToken, TokenTouched, |_, request| Command::TouchToken(request));
+    let router = query!(router, inner, ListTokens, answer::list_tokens);
+    timed!(router, inner, FindToken, |state, request, now| {
+        let found = answer::find_token(state, request);
+        Ok(TokenFound { log_time: found.log_time.max(now), ..found })
+    })
+}
+
 fn router(inner: &Arc<Inner>) -> Router {
     let router = Router::new();
     let router =
@@ -356,6 +371,7 @@ fn router(inner: &Arc<Inner>) -> Router {
         command!(router, inner, DeleteWakeup, WakeupDeleted, |_, request| { Command::DeleteWakeup(request) });
     let router = query!(router, inner, ListWakeups, answer::list_wakeups);
     let router = jobs(router, inner);
+    let router = tokens(router, inner);
     let router = query!(router, inner, DescribeProducer, answer::describe_producer);
     let router = query!(router, inner, DescribeFencingToken, answer::describe_fencing_token);
     let router = query!(router, inner, DescribeTopic, answer::describe_topic);

@@ -1,6 +1,7 @@
 //! Starts frontends and speaks HTTP to them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use carnax_core::record::{BatchBuilder, Compression, NewRecord};
 use carnax_core::time::Timestamp;
 use carnax_frontend::{Components, Role, Settings, run};
 use carnax_object_store::{FaultStore, MemoryStore, ObjectStore as _};
-use carnax_platform::clock::SystemClock;
+use carnax_platform::clock::{Clock, SystemClock};
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
 use carnax_queue::{MemoryQueues, Queues};
@@ -31,9 +32,34 @@ pub struct Frontend {
     pub address: String,
     pub store: Arc<FaultStore<MemoryStore>>,
     pub metadata: FakeMetadata,
+    /// The clock of this frontend.
+    pub clock: Arc<LeapingClock>,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: Option<oneshot::Sender<()>>,
     ended: tokio::task::JoinHandle<()>,
+}
+
+/// The clock of the system, until it leaps.
+#[derive(Debug)]
+pub struct LeapingClock {
+    system: SystemClock,
+    ahead_millis: AtomicU64,
+}
+
+impl LeapingClock {
+    pub fn leap(&self, by: Duration) {
+        self.ahead_millis.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for LeapingClock {
+    fn wall(&self) -> Timestamp {
+        self.system.wall()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.system.monotonic() + Duration::from_millis(self.ahead_millis.load(Ordering::SeqCst))
+    }
 }
 
 #[derive(Debug)]
@@ -76,8 +102,9 @@ pub async fn start_with_queues(
     settings.append.linger = Duration::from_millis(2);
     settings.calls.try_timeout = Duration::from_millis(200);
     change(&mut settings);
+    let clock = Arc::new(LeapingClock { system: SystemClock::new(), ahead_millis: AtomicU64::new(0) });
     let components = Components {
-        clock: Arc::new(SystemClock::new()),
+        clock: Arc::clone(&clock) as Arc<_>,
         entropy: Arc::new(SystemEntropy),
         network: Arc::new(TcpNetwork),
         object_store: Arc::clone(&store) as Arc<_>,
@@ -94,7 +121,7 @@ pub async fn start_with_queues(
     });
     let address = address.await.unwrap();
     let client = Client::builder(TokioExecutor::new()).build_http();
-    Frontend { address, store, metadata, client, stop: Some(stop), ended }
+    Frontend { address, store, metadata, clock, client, stop: Some(stop), ended }
 }
 
 impl Frontend {
@@ -131,6 +158,13 @@ impl Frontend {
     pub async fn create(&self, topic: &str, partitions: u32) {
         let body = format!("{{\"partitions\":{partitions}}}");
         let answer = self.call("PUT", &format!("/v1/topics/{topic}"), &[], body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    }
+
+    pub async fn create_as(&self, token: &str, topic: &str) {
+        let bearer = format!("Bearer {token}");
+        let answer =
+            self.call("PUT", &format!("/v1/topics/{topic}"), &[("authorization", &bearer)], "{}").await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use carnax_core::access::{Operation, Resource};
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::{AppendCondition, AppendGroupOffsets, AppendPart};
 use carnax_core::id::{PartitionIndex, TopicId, TopicPartition};
@@ -18,9 +19,11 @@ use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicName;
 
 use super::route::{
-    check_batches, check_count, check_partition, check_record, read_batches, too_many_partitions,
+    ONLY_REPEATS, check_batches, check_count, check_partition, check_record, read_batches,
+    too_many_partitions,
 };
 use super::{KnownTopics, Stamp, known};
+use crate::access::Caller;
 use crate::append::filling::{Filling, RoutedRecord};
 use crate::append::unit::Unit;
 use crate::http::json_record::ParsedRecord;
@@ -130,6 +133,23 @@ impl AtomicAppend {
         }
     }
 
+    /// Whether the caller may do all of it: write the records, learn whether the conditions hold, move the group's offsets.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub(crate) fn check_access(&self, caller: &Caller) -> Result<(), Problem> {
+        let written: BTreeSet<&TopicName> = match &self.records {
+            AtomicRecords::Records(records) => records.iter().map(|record| &record.topic).collect(),
+            AtomicRecords::Batches(parts) => parts.iter().map(|(part, _)| &part.topic).collect(),
+        };
+        let may = |operation, topic: &TopicName| caller.check(operation, Resource::Topic(topic.as_str()));
+        written.into_iter().try_for_each(|topic| may(Operation::Write, topic))?;
+        self.conditions.iter().try_for_each(|condition| may(Operation::Describe, &condition.topic))?;
+        let Some((group, _)) = &self.group else { return Ok(()) };
+        caller.check(Operation::Group, Resource::Group(group.group.as_str()))?;
+        group.offsets.iter().try_for_each(|moved| may(Operation::Read, &moved.topic))
+    }
+
     /// Says where everything goes; `spread` is drawn where that is left open.
     pub(super) fn route(
         &self,
@@ -138,7 +158,7 @@ impl AtomicAppend {
         now: Timestamp,
         spread: impl FnOnce() -> u64,
     ) -> Result<Unit, Problem> {
-        let (mut parts, routing) = match &self.records {
+        let (mut parts, mut routing) = match &self.records {
             AtomicRecords::Records(records) => route_records(records, topics, now, spread())?,
             AtomicRecords::Batches(parts) => route_batches(parts, topics, stamp)?,
         };
@@ -146,6 +166,11 @@ impl AtomicAppend {
             return Err(too_many_partitions());
         }
         parts.sort_unstable_by_key(|part| part.on);
+        for (name, id) in self.topics() {
+            if let Some(id) = id.filter(|id| known(topics, name).is_ok_and(|topic| topic.id != *id)) {
+                routing.insert(id, ONLY_REPEATS);
+            }
+        }
         let routing = routing.into_iter();
         let commit = UnitCommit {
             routing: routing.map(|(topic, partition_count)| Routing { topic, partition_count }).collect(),

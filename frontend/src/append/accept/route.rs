@@ -23,6 +23,10 @@ use crate::append::unit::Unit;
 use crate::http::json_record::{Encoding, ParsedRecord, parse_json, parse_ndjson};
 use crate::metadata_client::topics::Topic;
 
+/// No topic has so many partitions: a unit that says it was routed by them is answered if it is a repeat, and refused else.
+///
+/// For the id of another topic than the name means: whoever may write to the one need not be allowed to write to the other.
+pub(super) const ONLY_REPEATS: u32 = 0;
 /// Bytes of a batch around a record without headers: the batch header and the record's lengths and deltas.
 const AROUND_RECORD_BYTES: usize = 61 + 40;
 
@@ -57,7 +61,7 @@ impl TopicAppend {
         now: Timestamp,
         spread: impl FnOnce() -> u64,
     ) -> Result<Content, Problem> {
-        // To another topic than the client's: the state machine knows only whether this is a repeat.
+        // To another topic than the client's: the state machine says only whether this is a repeat.
         let topic_id = self.topic_id.unwrap_or(topic.id);
         let is_known = topic_id == topic.id;
         if !stamp.is_some() {
@@ -76,7 +80,8 @@ impl TopicAppend {
                     batches,
                     encoded_by_frontend: false,
                 });
-                return Ok(self.own(parts.collect(), topic_id, self.partition_count, stamp));
+                let count = if is_known { self.partition_count } else { Some(ONLY_REPEATS) };
+                return Ok(self.own(parts.collect(), topic_id, count, stamp));
             }
         };
         let mut keyed = false;
@@ -104,8 +109,9 @@ impl TopicAppend {
         for record in routed {
             filling.add(topic, &record, &mut spread);
         }
-        let count = keyed.then_some(topic.partition_count);
-        Ok(self.own(filling.finish(topic_id), topic_id, self.partition_count.or(count), stamp))
+        let count = self.partition_count.or(keyed.then_some(topic.partition_count));
+        let count = if is_known { count } else { Some(ONLY_REPEATS) };
+        Ok(self.own(filling.finish(topic_id), topic_id, count, stamp))
     }
 
     fn own(

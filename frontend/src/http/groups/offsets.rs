@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
+use carnax_core::access::{Operation, Resource};
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::{
     CommitOffsetsRequest, CommitOffsetsResponse, GroupOffsetResponse, GroupOffsetsResponse, OffsetEntry,
@@ -21,6 +22,7 @@ use carnax_core::problem::Problem;
 use carnax_core::topic::TopicName;
 use http::{HeaderMap, Uri};
 
+use crate::access::Caller;
 use crate::append::accept::check_partition;
 use crate::http::problem::Failure;
 use crate::http::{Api, parameters};
@@ -49,13 +51,17 @@ const _: () = assert!(
 pub(in crate::http) async fn tell(
     State(api): State<Arc<Api>>,
     Path(group): Path<String>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<Json<GroupOffsetsResponse>, Failure> {
     let group = parameters::group(&group)?;
     let (topics, after, limit) = question(&uri)?;
     let page = api.client.query(FetchOffsets { group, topics, after, limit }).await?;
     let next_after = page.offsets.last().filter(|_| page.more).map(|last| cursor(last.on));
-    let offsets: Vec<_> = page.offsets.into_iter().map(response).collect();
+    // Of topics that the caller may not see, a page only shows that it is shorter.
+    let seen =
+        |offset: &CommittedOffset| caller.may(Operation::Describe, Resource::Topic(offset.topic.as_str()));
+    let offsets: Vec<_> = page.offsets.into_iter().filter(seen).map(response).collect();
     let lag = offsets.iter().fold(0, |sum: u64, offset| sum.saturating_add(offset.lag));
     Ok(Json(GroupOffsetsResponse { offsets, next_after, lag }))
 }
@@ -72,6 +78,7 @@ pub(in crate::http) async fn tell(
 pub(in crate::http) async fn commit(
     State(api): State<Arc<Api>>,
     Path(group): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<CommitOffsetsResponse>, Failure> {
@@ -80,6 +87,8 @@ pub(in crate::http) async fn commit(
         api.document(body, &headers).await?;
     let member = with_epoch(member, epoch)?;
     check(&entries, number.is_some() && member.is_none())?;
+    let readable = |entry: &OffsetEntry| caller.check(Operation::Read, Resource::Topic(entry.topic.as_str()));
+    entries.iter().try_for_each(readable)?;
     let mut command = CommitOffsets { group, member, number, only_if_empty: false, offsets: Vec::new() };
     command.offsets = resolve(&api, &entries, false).await?;
     let committed = match send(&api, command.clone()).await {

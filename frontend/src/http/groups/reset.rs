@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
+use carnax_core::access::{Operation, Resource};
 use carnax_core::error_code::ErrorCode;
 use carnax_core::http::{ResetOffset, ResetOffsetsRequest, ResetOffsetsResponse, ResetTo};
 use carnax_core::id::{PartitionIndex, TopicId};
@@ -23,6 +24,7 @@ use carnax_core::topic::TopicName;
 use http::HeaderMap;
 
 use super::offsets::send;
+use crate::access::Caller;
 use crate::http::problem::Failure;
 use crate::http::{Api, parameters};
 
@@ -44,6 +46,7 @@ const PAGE_OFFSETS: u32 = 1_000;
 pub(in crate::http) async fn reset(
     State(api): State<Arc<Api>>,
     Path(group): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ResetOffsetsResponse>, Failure> {
@@ -52,8 +55,13 @@ pub(in crate::http) async fn reset(
     if request.partitions.as_ref().is_some_and(Vec::is_empty) {
         return Err(parameters::invalid("partitions is empty: leave it away for all").into());
     }
+    let named = |topic: &TopicName| caller.check(Operation::Read, Resource::Topic(topic.as_str()));
+    request.topics.iter().try_for_each(named)?;
     check_group(&api, &group, request.topics.is_empty()).await?;
     let seen = seen(&api, &group, &request).await?;
+    let readable =
+        |offset: &CommittedOffset| caller.check(Operation::Read, Resource::Topic(offset.topic.as_str()));
+    seen.iter().try_for_each(readable)?;
     let moves = plan(&api, request.to, seen).await?;
     if !request.dry_run {
         execute(&api, &group, &moves).await?;
