@@ -15,6 +15,7 @@ pub fn carnax_lambda(cluster: &ProcessCluster) -> Result<FunctionSettings> {
     let mut settings = FunctionSettings::new(binaries::lambda()?)
         .variable("CARNAX_LAMBDA_ROLE", "http")
         .variable("CARNAX_METADATA", nodes.join(","))
+        .variable("CARNAX_ACCESS", "open-to-the-network")
         .variable("CARNAX_OBJECT_STORE", cluster.object_store())
         .variable("CARNAX_S3_PATH_STYLE", "true");
     settings.variables.extend(cluster.environment());

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use carnax_frontend::Role;
 use carnax_frontend::deliberate_bugs::{DeliberateBug, DeliberateBugs};
+use carnax_frontend::{AccessRule, Role};
 use carnax_metadata_node::{BackupMode, BackupSettings, Disk, MemoryNodeDisk};
 use carnax_object_store::ObjectStoreUrl;
 use carnax_platform::entropy::Entropy;
@@ -115,6 +115,7 @@ impl FrontendHost {
     pub(crate) async fn run(self) -> Ended {
         let mut settings = carnax_frontend::Settings::new(node_addresses(), unused_url()?);
         settings.listen = format!("{}:8080", self.name);
+        settings.access = Some(AccessRule::OpenToTheNetwork);
         settings.append.linger = self.linger;
         settings.roles = self.roles;
         settings.deliberate_bugs = self.bug.map_or_else(DeliberateBugs::default, DeliberateBugs::only);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use carnax_frontend::Settings;
 use carnax_frontend::ingest::IngestRules;
+use carnax_frontend::{AccessRule, Settings};
 use clap::{Parser, ValueEnum};
 
 /// The part that the function plays.
@@ -53,12 +53,16 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     /// Puts the defaults of Lambda where the variables of the environment say nothing: no linger, since nobody shares a segment
-    /// with a single request, and shares of the function's memory.
+    /// with a single request, shares of the function's memory, and nobody is let in without a token.
     pub(crate) fn for_lambda(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
         let unset = |name: &str| variable(name).is_none();
         self.frontend.watch_while_waited = true;
         if unset("CARNAX_LINGER_MS") {
             self.frontend.append.linger = Duration::ZERO;
+        }
+        if unset("CARNAX_ACCESS") {
+            // It listens on no address of its own, and whoever fronts it brings requests from everywhere.
+            self.frontend.access = Some(AccessRule::Tokens);
         }
         let mebibytes = variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|text| text.parse::<u64>().ok());
         let Some(bytes) = mebibytes.map(|mebibytes| mebibytes.saturating_mul(1 << 20)) else { return self };
@@ -100,6 +104,7 @@ mod tests {
         assert_eq!(small.frontend.append.append_memory_bytes, 128 << 20);
         assert_eq!(small.frontend.fetch.cache_bytes, 64 << 20);
         assert!(small.frontend.watch_while_waited);
+        assert_eq!(small.frontend.access, Some(AccessRule::Tokens));
 
         let told = parsed.clone().for_lambda(|_| Some("512".to_owned()));
         assert_eq!(told.frontend.append.linger, Duration::from_millis(250));

@@ -80,6 +80,7 @@ module "frontend_lambda" {
   settings              = { AWS_ENDPOINT_URL_SQS = local.object_store_endpoint }
   # Nobody outside this machine reaches it.
   url_authorization = "NONE"
+  access            = "open-to-the-network"
 
   ingest = [
     for name, ingest in var.ingest : {

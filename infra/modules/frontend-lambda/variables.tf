@@ -102,6 +102,19 @@ variable "ingest" {
   default = []
 }
 
+variable "access" {
+  description = <<-TEXT
+    tokens: every request shows an access token. open-to-the-network: whoever reaches the function URL may do everything. By default tokens,
+    but not with AWS_IAM: there IAM says who may call, and a signed request has no room for a token.
+  TEXT
+  type        = string
+  default     = null
+  validation {
+    condition     = var.access == null ? true : contains(["tokens", "open-to-the-network"], var.access)
+    error_message = "tokens or open-to-the-network."
+  }
+}
+
 variable "settings" {
   description = "More environment variables of both functions, such as CARNAX_BODY_BYTES_MAX."
   type        = map(string)

@@ -23,6 +23,7 @@ resource "aws_launch_template" "frontend" {
       metadata     = join(",", var.metadata_addresses)
       object_store = var.object_store
       region       = data.aws_region.current.name
+      access       = var.access
       settings     = var.settings
     })
   }))

@@ -70,6 +70,16 @@ variable "ingest_queue_arns" {
   default     = []
 }
 
+variable "access" {
+  description = "tokens: every request shows an access token. open-to-the-network: whoever reaches the frontends may do everything."
+  type        = string
+  default     = "tokens"
+  validation {
+    condition     = contains(["tokens", "open-to-the-network"], var.access)
+    error_message = "tokens or open-to-the-network."
+  }
+}
+
 variable "settings" {
   description = "More environment variables, such as CARNAX_LINGER_MS."
   type        = map(string)

@@ -28,6 +28,7 @@ impl Function {
         let mut settings = FunctionSettings::new(env!("CARGO_BIN_EXE_carnax-lambda"))
             .variable("CARNAX_LAMBDA_ROLE", "http")
             .variable("CARNAX_METADATA", &core.address)
+            .variable("CARNAX_ACCESS", "open-to-the-network")
             .variable("CARNAX_OBJECT_STORE", &core.object_store);
         for (name, value) in variables {
             settings = settings.variable(*name, *value);
