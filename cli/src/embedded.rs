@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use carnax_metadata_node::Disk;
+use carnax_frontend::AccessRule;
+use carnax_metadata_node::{ADMIN_TOKEN_VARIABLE, Disk};
 use carnax_object_store::{ObjectStore, ObjectStoreSettings, ObjectStoreUrl};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
-use carnax_platform::network::TcpNetwork;
+use carnax_platform::network::{TcpNetwork, is_loopback};
 use carnax_queue::SqsQueues;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -31,6 +32,14 @@ pub(crate) struct Embedded {
     node: Server,
 }
 
+/// Where the frontend serves, and whom.
+pub(crate) struct Entrance<'a> {
+    pub(crate) listen: &'a str,
+    pub(crate) access: Option<AccessRule>,
+    /// The token that lets the first administrator in.
+    pub(crate) admin_token: Option<String>,
+}
+
 /// A server in a task of its own.
 struct Server {
     shutdown: CancellationToken,
@@ -39,14 +48,26 @@ struct Server {
 
 impl Embedded {
     /// Starts both on `dir/metadata` and `dir/objects`, and returns once HTTP is served.
-    pub(crate) async fn start(dir: &Path, listen: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Whatever keeps them from starting; an address that others reach where nobody said who may come in.
+    pub(crate) async fn start(dir: &Path, entrance: Entrance<'_>) -> Result<Self> {
+        let Entrance { listen, access, admin_token } = entrance;
         let objects = dir.join("objects");
         std::fs::create_dir_all(&objects).with_context(|| format!("cannot create {}", objects.display()))?;
         let objects = objects.canonicalize()?;
         let url: ObjectStoreUrl = format!("file://{}", objects.display()).parse()?;
         let store = carnax_object_store::open(&url, &ObjectStoreSettings::default()).await?;
-        let (node_address, node) = start_node(dir, &url, &store).await?;
-        let (address, frontend) = start_frontend(listen, node_address, url, store).await?;
+        let mut settings = node_settings(dir, &url);
+        settings.read_admin_token(admin_token)?;
+        if !is_loopback(listen) && access.is_none() && settings.admin_token.is_none() {
+            anyhow::bail!(
+                "{listen} is reached from other machines, and there is no access token yet: put one that you made into {ADMIN_TOKEN_VARIABLE} \
+                 (carnax_<id>_<secret>), or say --access open-to-the-network"
+            );
+        }
+        let (node_address, node) = start_node(settings, &store).await?;
+        let (address, frontend) = start_frontend((listen, access), node_address, url, store).await?;
         Ok(Self { address, frontend, node })
     }
 
@@ -72,12 +93,8 @@ impl Embedded {
     }
 }
 
-async fn start_node(
-    dir: &Path,
-    url: &ObjectStoreUrl,
-    store: &Arc<dyn ObjectStore>,
-) -> Result<(SocketAddr, Server)> {
-    let settings = carnax_metadata_node::Settings {
+fn node_settings(dir: &Path, url: &ObjectStoreUrl) -> carnax_metadata_node::Settings {
+    carnax_metadata_node::Settings {
         node_listen: ANY_PORT.to_owned(),
         node_advertise: None,
         http_listen: ANY_PORT.to_owned(),
@@ -93,7 +110,13 @@ async fn start_node(
         admin_token_file: None,
         admin_token: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
-    };
+    }
+}
+
+async fn start_node(
+    settings: carnax_metadata_node::Settings,
+    store: &Arc<dyn ObjectStore>,
+) -> Result<(SocketAddr, Server)> {
     let components = carnax_metadata_node::Components {
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
@@ -112,13 +135,14 @@ async fn start_node(
 }
 
 async fn start_frontend(
-    listen: &str,
+    (listen, access): (&str, Option<AccessRule>),
     node: SocketAddr,
     url: ObjectStoreUrl,
     object_store: Arc<dyn ObjectStore>,
 ) -> Result<(SocketAddr, Server)> {
     let mut settings = carnax_frontend::Settings::new(vec![node.to_string()], url);
     listen.clone_into(&mut settings.listen);
+    settings.access = access;
     settings.append.linger = LINGER;
     let components = carnax_frontend::Components {
         clock: Arc::new(SystemClock::new()),

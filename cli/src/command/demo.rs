@@ -9,7 +9,7 @@ use bytes::Bytes;
 use carnax::{Client, ConsumedRecord, Offset, PartitionIndex, Record, Start};
 use clap::Args;
 
-use crate::embedded::Embedded;
+use crate::embedded::{Embedded, Entrance};
 
 /// Real records that ship with the source: the first flights out of New York in 2013.
 const SAMPLE: &str = include_str!("../../../samples/flights.ndjson");
@@ -30,7 +30,8 @@ pub(crate) struct DemoArguments {
 pub(crate) async fn run(arguments: DemoArguments) -> Result<()> {
     let temporary = tempfile::tempdir().context("no temporary folder")?;
     let dir = arguments.dir.unwrap_or_else(|| temporary.path().to_owned());
-    let embedded = Embedded::start(&dir, "127.0.0.1:0").await?;
+    let entrance = Entrance { listen: "127.0.0.1:0", access: None, admin_token: None };
+    let embedded = Embedded::start(&dir, entrance).await?;
     say(&format!(
         "started    a metadata node and a frontend on http://{}, in {}",
         embedded.address,

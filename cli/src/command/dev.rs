@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use carnax_frontend::AccessRule;
+use carnax_metadata_node::ADMIN_TOKEN_VARIABLE;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::embedded::Embedded;
+use crate::embedded::{Embedded, Entrance};
 
 /// What `carnax dev` takes.
 #[derive(Debug, Args)]
@@ -18,11 +20,17 @@ pub(crate) struct DevArguments {
     /// Where to serve HTTP.
     #[arg(long, env = "CARNAX_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: String,
+
+    /// Who has to show an access token: by default everybody, but on a loopback address only once there is a token.
+    #[arg(long, env = "CARNAX_ACCESS", value_name = "RULE")]
+    access: Option<AccessRule>,
 }
 
 /// Runs until it is told to stop, or fails.
 pub(crate) async fn run(arguments: DevArguments) -> Result<()> {
-    let mut embedded = Embedded::start(&arguments.dir, &arguments.listen).await?;
+    let admin_token = std::env::var(ADMIN_TOKEN_VARIABLE).ok();
+    let entrance = Entrance { listen: &arguments.listen, access: arguments.access, admin_token };
+    let mut embedded = Embedded::start(&arguments.dir, entrance).await?;
     greet(&embedded, &arguments);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {

@@ -14,3 +14,4 @@ mod processing;
 mod producers;
 mod producing;
 mod server;
+mod tokens;
