@@ -184,6 +184,8 @@ mod tests {
             "carnax cluster transfer-leader --to 3",
             "carnax cluster settings",
             "carnax cluster maintenance",
+            "carnax cluster upgrade --dry-run",
+            "carnax cluster upgrade --to 6",
             "carnax cluster verify --deep",
             "carnax cluster verify --metadata 127.0.0.1:7001,127.0.0.1:7002 --object-store s3://bucket/p --listing-only",
             "carnax cluster settings producer.max=1000 --reset idempotency.window.ms",

@@ -107,6 +107,7 @@ fn node_settings(dir: &Path, url: &ObjectStoreUrl) -> carnax_metadata_node::Sett
         maintenance_queue: None,
         backup: carnax_metadata_node::BackupSettings::off(),
         disk_free_min: None,
+        feature_level_max: None,
         admin_token_file: None,
         admin_token: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,

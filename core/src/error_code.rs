@@ -99,6 +99,8 @@ error_codes! {
     GroupNotEmpty = "group_not_empty", 409, false, None;
     /// The maintenance job belongs to another worker by now, or to none.
     LeaseLost = "lease_lost", 409, false, None;
+    /// Not all nodes of the cluster were told that this may be done: upgrade the cluster.
+    FeatureLevelTooLow = "feature_level_too_low", 409, false, None;
     /// The cluster is not in the state that the change presumes.
     Conflict = "conflict", 409, false, None;
     /// The offset lies below the log start.

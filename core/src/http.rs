@@ -299,6 +299,18 @@ pub struct TransferLeadershipRequest {
     pub to: Option<NodeId>,
 }
 
+/// `POST /v1/cluster/upgrade`: raises the feature level.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct UpgradeClusterRequest {
+    /// To which level; absent: the highest that the leader knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
 fn one() -> u32 {
     1
 }

@@ -35,8 +35,8 @@ pub use append::{
     SessionOpened, UnitCommit, UnitOutcome, UnitSlice,
 };
 pub use cluster::{
-    AddNode, ClusterStatus, DescribeCluster, MembershipChanged, NodeRole, NodeStatus, RemoveNode,
-    TransferLeadership,
+    AddNode, ClusterStatus, ClusterUpgraded, DescribeCluster, MembershipChanged, NodeRole, NodeStatus,
+    RemoveNode, TransferLeadership, UpgradeCluster,
 };
 pub use compact::{CompactionFinished, CompactionPlan, CompactionRound, FinishCompaction, PlanCompaction};
 pub use fencing::{DescribeFencingToken, PartitionFence, SetFencingToken, TokenNow};
@@ -149,6 +149,7 @@ calls! {
     AddNode => MembershipChanged;
     RemoveNode => MembershipChanged;
     TransferLeadership => MembershipChanged;
+    UpgradeCluster => ClusterUpgraded;
 }
 
 impl StreamCall for WatchCommits {

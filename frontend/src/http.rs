@@ -116,6 +116,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         cluster::add_node,
         cluster::remove_node,
         cluster::transfer_leadership,
+        cluster::upgrade,
         cluster::maintenance,
         tokens::list,
         tokens::create,

@@ -1,16 +1,19 @@
 //! How this node tells others what it sees: the cluster's status and the feed of commits.
 
-use carnax_core::id::{ClusterId, Incarnation, LogIndex};
+use carnax_core::id::{Incarnation, LogIndex};
 use carnax_core::metadata::{ClusterStatus, CommitNotice, NodeRole, NodeStatus};
 use carnax_core::problem::Problem;
-use carnax_metadata_raft::{AppliedEntry, Member, RaftNode};
+use carnax_metadata_raft::{AppliedEntry, Member};
 use carnax_metadata_state::answer;
 use futures::stream::{Stream, StreamExt};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::handle::Handle;
+
 /// The cluster as this node sees it.
-pub(crate) fn status(raft: &RaftNode, cluster: ClusterId, incarnation: Incarnation) -> ClusterStatus {
+pub(crate) fn status(handle: &Handle, incarnation: Incarnation) -> ClusterStatus {
+    let (raft, cluster) = (handle.raft(), handle.cluster());
     let (view, status) = (raft.state(), raft.status());
     let state = answer::status(&view.state);
     ClusterStatus {
@@ -22,18 +25,30 @@ pub(crate) fn status(raft: &RaftNode, cluster: ClusterId, incarnation: Incarnati
         applied: view.applied,
         log_time: state.log_time,
         voters_wanted: state.voters_wanted,
-        nodes: status.members.iter().map(node_status).collect(),
+        nodes: nodes(handle),
         topics: state.topics,
         partitions: state.partitions,
         slices: state.slices,
         segments: state.segments,
         disk_full: false,
+        feature_level: view.state.feature_level().map(|level| level.0),
+        feature_level_max: Some(handle.level_max().0),
     }
 }
 
-/// One node as clients are told of it.
-pub(crate) fn node_status(member: &Member) -> NodeStatus {
+/// All nodes as clients are told of them.
+pub(crate) fn nodes(handle: &Handle) -> Vec<NodeStatus> {
+    let (status, peers) = (handle.raft().status(), handle.raft().peer_clocks());
+    let level = |member: &Member| {
+        let own = (member.node == status.node).then(|| handle.level_max());
+        own.or_else(|| Some(peers.get(&member.node)?.level_max)).map(|level| level.0)
+    };
+    status.members.iter().map(|member| node_status(member, level(member))).collect()
+}
+
+fn node_status(member: &Member, feature_level_max: Option<u32>) -> NodeStatus {
     NodeStatus {
+        feature_level_max,
         node: member.node,
         address: member.address.clone(),
         role: if member.voter { NodeRole::Voter } else { NodeRole::Learner },

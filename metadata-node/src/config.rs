@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use carnax_core::access::{InvalidToken, Token};
+use carnax_metadata_state::FeatureLevel;
 use carnax_object_store::ObjectStoreUrl;
 use clap::Args;
 
@@ -69,6 +70,10 @@ pub struct Settings {
     #[arg(skip)]
     pub admin_token: Option<Token>,
 
+    /// For tests of upgrades: act as a build that knows only up to this feature level.
+    #[arg(long, env = "CARNAX_FEATURE_LEVEL_MAX", value_name = "N", hide = true)]
+    pub feature_level_max: Option<u32>,
+
     /// How often a leader tells followers that it is there.
     #[arg(skip = Duration::from_millis(200))]
     pub heartbeat: Duration,
@@ -121,6 +126,12 @@ impl Settings {
         let token = text.trim().parse().map_err(|source| AdminTokenError::Token { origin, source })?;
         self.admin_token = Some(token);
         Ok(())
+    }
+
+    /// The highest feature level that the node knows.
+    pub(crate) fn level_max(&self) -> FeatureLevel {
+        self.feature_level_max
+            .map_or(FeatureLevel::CURRENT, |max| FeatureLevel(max).min(FeatureLevel::CURRENT))
     }
 
     /// The address that others dial, when the node listens at `bound`: port 0 stands for the port that it got.

@@ -11,7 +11,7 @@ use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{Member, RaftStatus};
 use carnax_metadata_state::deliberate_bugs::{self, DeliberateBug};
-use carnax_metadata_state::{Command, answer, due};
+use carnax_metadata_state::{Command, FeatureLevel, answer, due};
 use carnax_platform::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +80,7 @@ impl Duties {
         self.finish_bootstrap().await?;
         self.let_admin_in().await?;
         // The last ones may wait for somebody else, so that they come last.
-        if due(&view.state, self.stamper.stamp().log_time) {
+        if due(&view.state, self.stamper.stamp()) {
             self.handle.propose(Command::ExpireSessions).await?;
         }
         self.handle.raft().finish_change(membership::CHANGE).await?;
@@ -110,9 +110,8 @@ impl Duties {
     async fn let_admin_in(&self) -> Result<(), Problem> {
         let Some(token) = &self.admin_token else { return Ok(()) };
         let view = self.handle.raft().state();
-        if answer::status(&view.state).cluster.is_none()
-            || answer::has_admin(&view.state, self.handle.log_time())
-        {
+        let knows_tokens = view.state.feature_level().is_some_and(|level| level >= FeatureLevel::TOKENS);
+        if !knows_tokens || answer::has_admin(&view.state, self.handle.log_time()) {
             return Ok(());
         }
         let request = CreateToken {
@@ -136,7 +135,8 @@ impl Duties {
             return Ok(());
         }
         let (address, disk) = (self.advertised.clone(), Some(self.disk));
-        self.handle.add_node(AddNode { address, disk, promote: false }).await.map(drop)
+        let level_max = Some(self.handle.level_max().0);
+        self.handle.add_node(AddNode { address, disk, promote: false, level_max }).await.map(drop)
     }
 
     async fn promote(&self, members: &[Member], voters_wanted: u32) -> Result<(), Problem> {

@@ -8,6 +8,7 @@ mod guarantees;
 mod jobs;
 mod manifests;
 mod tokens;
+mod upgrade;
 mod wakeups;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use carnax_core::metadata::{
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{RaftNode, StateView};
-use carnax_metadata_state::{Command, Reply, answer};
+use carnax_metadata_state::{Command, FeatureLevel, Reply, answer, check_level};
 use carnax_platform::entropy::Entropy;
 use futures::stream::Stream;
 
@@ -53,6 +54,8 @@ struct Parts {
     room: Room,
     /// Whether there is an archive.
     is_archived: bool,
+    /// The highest feature level that this node knows.
+    level_max: FeatureLevel,
     /// The last log entry that is in the archive for sure.
     archived: AtomicU64,
     /// Without an archive: the term in which the bucket knows that this leader deletes all the same.
@@ -76,7 +79,7 @@ impl Handle {
         entropy: Arc<dyn Entropy>,
         (sessions, stamper): (GroupSessions, Stamper),
         (cluster, incarnation): (ClusterId, Incarnation),
-        is_archived: bool,
+        (is_archived, level_max): (bool, FeatureLevel),
     ) -> Self {
         let metrics = Metrics::new();
         let (archived, off_term) = Default::default();
@@ -90,6 +93,7 @@ impl Handle {
             incarnation,
             room: Room::default(),
             is_archived,
+            level_max,
             archived,
             off_term,
         }))
@@ -105,7 +109,7 @@ impl Handle {
 
     /// The log time of the next entry, while this node leads.
     pub(crate) fn log_time(&self) -> Timestamp {
-        self.0.stamper.stamp().log_time.max(self.0.raft.state().state.log_time())
+        self.0.stamper.stamp().max(self.0.raft.state().state.log_time())
     }
 
     /// Whether this node's disk has room.
@@ -115,6 +119,11 @@ impl Handle {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The highest feature level that this node knows.
+    pub(crate) fn level_max(&self) -> FeatureLevel {
+        self.0.level_max
     }
 
     pub(crate) fn cluster(&self) -> ClusterId {
@@ -205,7 +214,7 @@ impl Handle {
 
     /// The cluster as this node sees it; asks nobody.
     pub(crate) fn cluster_status(&self) -> ClusterStatus {
-        let status = cluster::status(&self.0.raft, self.0.cluster, self.0.incarnation);
+        let status = cluster::status(self, self.0.incarnation);
         ClusterStatus { disk_full: self.0.room.is_full(), ..status }
     }
 
@@ -229,6 +238,9 @@ impl Handle {
     /// Dropping the future does not take the command back.
     pub(crate) async fn propose(&self, command: Command) -> Result<Reply, Problem> {
         self.counted(self.0.room.check())?;
+        if let Some(level) = self.0.raft.state().state.feature_level() {
+            self.counted(check_level(&command, level))?;
+        }
         let timer = self.0.metrics.commit.start_timer();
         let proposed = self.0.raft.propose(command, DEADLINE).await;
         timer.observe_duration();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{ClusterId, NodeId};
 use carnax_core::metadata::{AddNode, MembershipChanged};
+use carnax_metadata_state::FeatureLevel;
 use carnax_object_store::ObjectStoreError;
 use carnax_platform::network::Network;
 use carnax_platform::rpc::{CallError, Channel, ChannelSettings};
@@ -22,7 +23,7 @@ pub(crate) async fn identity(
     components: &Components,
     listed: &[String],
     advertised: &str,
-    disk: u128,
+    (disk, level_max): (u128, FeatureLevel),
 ) -> Result<Identity, RunError> {
     let wanted = listed.iter().any(|address| address == advertised).then(|| {
         let now = components.clock.wall();
@@ -33,10 +34,12 @@ pub(crate) async fn identity(
     loop {
         let waits_for = match bootstrap::claim(&*components.object_store, wanted.clone(), disk).await {
             Ok(Claim::Won(document)) => return found(components, document).await,
-            Ok(Claim::Taken(document)) => match join(components, listed, &document, advertised, disk).await {
-                Ok(identity) => return Ok(identity),
-                Err(reason) => reason,
-            },
+            Ok(Claim::Taken(document)) => {
+                match join(components, listed, &document, advertised, (disk, level_max)).await {
+                    Ok(identity) => return Ok(identity),
+                    Err(reason) => reason,
+                }
+            }
             Ok(Claim::Absent) => {
                 "no cluster exists in this object store, and this node is not on the bootstrap list \
                                   of one (--bootstrap with its own address among them)"
@@ -78,7 +81,7 @@ async fn join(
     listed: &[String],
     document: &BootstrapDocument,
     advertised: &str,
-    disk: u128,
+    (disk, level_max): (u128, FeatureLevel),
 ) -> Result<Identity, String> {
     let mut addresses: Vec<String> = vec![document.address.clone()];
     addresses.extend(document.voters.iter().chain(listed).cloned());
@@ -89,7 +92,7 @@ async fn join(
             continue;
         }
         asked.push(address.clone());
-        match ask(components, &address, advertised, disk).await {
+        match ask(components, &address, advertised, (disk, level_max)).await {
             Ok(joined) => {
                 let (cluster, incarnation) = (document.cluster, document.incarnation);
                 return Ok(Identity { cluster, incarnation, node: joined.node, bootstrap: None });
@@ -111,11 +114,16 @@ async fn ask(
     components: &Components,
     address: &str,
     advertised: &str,
-    disk: u128,
+    (disk, level_max): (u128, FeatureLevel),
 ) -> Result<MembershipChanged, CallError> {
     let network: Arc<dyn Network> = Arc::clone(&components.network);
     let channel = Channel::new(network, address, &ChannelSettings::default())
         .map_err(|error| CallError::NotSent { address: address.to_owned(), reason: error.to_string() })?;
-    let request = AddNode { address: advertised.to_owned(), disk: Some(disk), promote: false };
+    let request = AddNode {
+        address: advertised.to_owned(),
+        disk: Some(disk),
+        promote: false,
+        level_max: Some(level_max.0),
+    };
     channel.call(request, DEADLINE).await
 }

@@ -10,9 +10,9 @@ use carnax_core::id::NodeId;
 use carnax_core::metadata::{AddNode, MembershipChanged};
 use carnax_core::problem::Problem;
 use carnax_metadata_raft::Member;
-use carnax_metadata_state::{Command, Reply, answer};
+use carnax_metadata_state::{Command, FeatureLevel, Reply, answer};
 
-use crate::cluster::node_status;
+use crate::cluster;
 use crate::handle::{Handle, no_such_node};
 
 /// How long one change of Raft's membership may take.
@@ -23,6 +23,7 @@ const ANSWERS: Duration = Duration::from_secs(2);
 /// Lets a disk in as a learner, or gives a learner its vote.
 pub(crate) async fn add(handle: &Handle, request: AddNode) -> Result<MembershipChanged, Problem> {
     leads(handle)?;
+    check_level(handle, &request)?;
     let node = match request.disk {
         Some(disk) => register(handle, &request.address, disk).await?,
         None => at_address(handle, &request.address)?,
@@ -106,6 +107,20 @@ pub(crate) fn promotions(members: &[Member], voters_wanted: u32) -> Option<Promo
     candidates.max_by_key(|(matched, _)| *matched).map(|(_, promotion)| promotion)
 }
 
+/// A node that does not know the level of the cluster could not read its log.
+fn check_level(handle: &Handle, request: &AddNode) -> Result<(), Problem> {
+    let Some(level) = handle.raft().state().state.feature_level() else { return Ok(()) };
+    let known = request.level_max.map_or(FeatureLevel::UNRECORDED, FeatureLevel);
+    if request.disk.is_none() || known >= level {
+        return Ok(());
+    }
+    let detail = format!(
+        "the cluster is at feature level {level}, and the node at {} knows levels up to {known}: start it with the version that the others run",
+        request.address
+    );
+    Err(Problem::new(ErrorCode::Conflict, detail))
+}
+
 async fn register(handle: &Handle, address: &str, disk: u128) -> Result<NodeId, Problem> {
     let command = Command::RegisterNode { address: address.to_owned(), disk };
     match handle.propose(command).await? {
@@ -130,11 +145,10 @@ fn at_address(handle: &Handle, address: &str) -> Result<NodeId, Problem> {
 }
 
 fn changed(handle: &Handle, node: NodeId) -> MembershipChanged {
-    let nodes = handle.raft().status().members.iter().map(node_status).collect();
-    MembershipChanged { node, cluster: handle.cluster(), nodes }
+    MembershipChanged { node, cluster: handle.cluster(), nodes: cluster::nodes(handle) }
 }
 
-fn leads(handle: &Handle) -> Result<(), Problem> {
+pub(crate) fn leads(handle: &Handle) -> Result<(), Problem> {
     let leadership = handle.raft().leadership();
     if leadership.leads {
         return Ok(());

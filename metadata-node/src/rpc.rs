@@ -9,7 +9,8 @@ use carnax_core::metadata::{
     FindDead, FindOrphans, FindToken, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup,
     ListGroups, ListTokens, ListTopics, ListWakeups, OpenSession, PlanCompaction, PlanFetch, PlanMerge,
     PlanPage, PutWakeup, RaiseProducerEpoch, RemoveNode, ReplaceByPage, ReplaceSlices, ReportJob,
-    RevokeToken, SetFencingToken, TakeJob, TouchToken, TransferLeadership, TrimPartition, WatchCommits,
+    RevokeToken, SetFencingToken, TakeJob, TouchToken, TransferLeadership, TrimPartition, UpgradeCluster,
+    WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_platform::rpc::Router;
@@ -131,5 +132,6 @@ fn membership(router: Router, handle: &Handle) -> Router {
     });
     let router = unary!(router, handle, AddNode, add_node);
     let router = unary!(router, handle, RemoveNode, remove_node);
-    unary!(router, handle, TransferLeadership, transfer_leadership)
+    let router = unary!(router, handle, TransferLeadership, transfer_leadership);
+    unary!(router, handle, UpgradeCluster, upgrade_cluster)
 }

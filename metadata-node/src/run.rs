@@ -160,7 +160,8 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let identity = match components.disk.identity()? {
         Some(identity) => identity,
         None => {
-            let identity = join::identity(components, &settings.bootstrap, advertised, disk).await?;
+            let of_node = (disk, settings.level_max());
+            let identity = join::identity(components, &settings.bootstrap, advertised, of_node).await?;
             components.disk.assign(&identity)?;
             identity
         }
@@ -176,7 +177,10 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let sessions = GroupSessions::new(Arc::clone(&components.clock));
     let clocks = (sessions, stamper.clone());
     let (cluster, incarnation) = (identity.cluster, identity.incarnation);
-    let handle = Handle::new(raft, entropy, clocks, (cluster, incarnation), settings.backup.is_on());
+    let handle = {
+        let known = (settings.backup.is_on(), settings.level_max());
+        Handle::new(raft, entropy, clocks, (cluster, incarnation), known)
+    };
     let vault = Vault { store: Arc::clone(&components.object_store), cluster, incarnation };
     let backup = if settings.backup.is_on() {
         let (backup, entropy) = (settings.backup.clone(), Arc::clone(&components.entropy));
@@ -227,6 +231,7 @@ async fn open(
         election_min: settings.election,
         election_max: settings.election * 2,
         snapshot_log_bytes: settings.snapshot_log_bytes,
+        level_max: settings.level_max(),
         archive_bytes: if settings.backup.is_on() { backup::ENTRIES_BYTES_KEPT } else { 0 },
         ..RaftSettings::new(identity.cluster, identity.node)
     };

@@ -3,8 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use carnax_core::time::Timestamp;
-use carnax_metadata_raft::Stamp;
-use carnax_metadata_state::FeatureLevel;
 use carnax_platform::clock::Clock;
 
 use crate::log_clock::{LogClock, Reading};
@@ -50,15 +48,14 @@ impl Stamper {
         self.clock.wall()
     }
 
-    /// The stamp of the next entry. In the moment between winning an election and [`lead`](Self::lead) it has no time of
+    /// The log time of the next entry. In the moment between winning an election and [`lead`](Self::lead) it has no time of
     /// its own: the state machine then takes the time that it has.
-    pub(crate) fn stamp(&self) -> Stamp {
+    pub(crate) fn stamp(&self) -> Timestamp {
         let mut leading = self.leading.lock().unwrap_or_else(PoisonError::into_inner);
-        let log_time = leading.as_mut().map_or(Timestamp::EPOCH, |leading| {
+        leading.as_mut().map_or(Timestamp::EPOCH, |leading| {
             let Leading { log_clock, peers, voters } = leading;
             let (wall, monotonic) = (self.clock.wall(), self.clock.monotonic());
             log_clock.stamp(Reading { wall, monotonic, peers, voters: *voters })
-        });
-        Stamp { level: FeatureLevel::CURRENT, log_time }
+        })
     }
 }

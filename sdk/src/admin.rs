@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use carnax_core::http::{
     AddNodeRequest, AlterTopicRequest, ClusterResponse, ConfigValue, CreateTopicRequest,
     DeletedTopicResponse, OffsetResponse, TopicResponse, TopicsResponse, TransferLeadershipRequest,
-    TrimResponse,
+    TrimResponse, UpgradeClusterRequest,
 };
 use carnax_core::id::{NodeId, PartitionIndex, TopicId};
+use carnax_core::metadata::ClusterUpgraded;
 use carnax_core::offset::Offset;
 use http::Method;
 
@@ -223,6 +224,21 @@ impl Admin {
     pub async fn remove_node(&self, node: NodeId) -> Result<(), RequestError> {
         let request = ApiRequest::new(Method::DELETE, format!("/v1/cluster/nodes/{node}"));
         self.send(&request, true).await.map(drop)
+    }
+
+    /// Raises the feature level of the cluster to `to` (none: the highest that its leader knows), or only says what would happen. Once it
+    /// is raised, nodes of an older version cannot go on.
+    ///
+    /// # Errors
+    /// `conflict` as long as a node does not know the level, with one sentence for each, and for a lower level than now; any other
+    /// [`RequestError`].
+    pub async fn upgrade_cluster(
+        &self,
+        to: Option<u32>,
+        dry_run: bool,
+    ) -> Result<ClusterUpgraded, RequestError> {
+        let request = ApiRequest::new(Method::POST, "/v1/cluster/upgrade");
+        self.send(&request.json(&UpgradeClusterRequest { to, dry_run })?, true).await?.json()
     }
 
     /// Hands the leadership of the metadata cluster to a node, or (none) to any voter that is up to date.

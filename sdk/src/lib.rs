@@ -60,8 +60,8 @@ pub use carnax_core::http::{
 };
 pub use carnax_core::id::{NodeId, PartitionIndex, TopicId};
 pub use carnax_core::metadata::{
-    AssignedTopic, Assignor, CommitEvent, CommittedRange, GroupPhase, GroupSummary, JobDescription, JobKind,
-    MaintenanceDescription, TokenDescription, WakeupDescription,
+    AssignedTopic, Assignor, ClusterUpgraded, CommitEvent, CommittedRange, GroupPhase, GroupSummary,
+    JobDescription, JobKind, MaintenanceDescription, TokenDescription, WakeupDescription,
 };
 pub use carnax_core::name::{FencingToken, GroupName, MemberId, ProducerId, TopicPattern};
 pub use carnax_core::offset::Offset;

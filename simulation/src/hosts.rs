@@ -67,6 +67,7 @@ impl NodeHost {
             maintenance_queue: None,
             backup: self.backup.clone(),
             disk_free_min: None,
+            feature_level_max: None,
             admin_token_file: None,
             admin_token: None,
             snapshot_log_bytes: self.snapshot_log_bytes,

@@ -5,8 +5,8 @@ mod verify;
 use std::time::Duration;
 
 use carnax::{
-    AlterSettingsRequest, ClusterResponse, ConfigValue, JobDescription, JobKind, MaintenanceDescription,
-    NodeId, SettingsResponse, Timestamp,
+    AlterSettingsRequest, ClusterResponse, ClusterUpgraded, ConfigValue, JobDescription, JobKind,
+    MaintenanceDescription, NodeId, SettingsResponse, Timestamp,
 };
 use carnax_core::metadata::NodeRole;
 use clap::Subcommand;
@@ -37,6 +37,15 @@ pub(crate) enum Cluster {
         /// Id of the node that is to lead; without, any voter that is up to date
         #[arg(long, value_name = "NODE")]
         to: Option<u64>,
+    },
+    /// Raise the feature level, once every metadata node runs the new version; there is no way back but a backup
+    Upgrade {
+        /// To which level; by default the highest that the leader knows
+        #[arg(long, value_name = "LEVEL")]
+        to: Option<u32>,
+        /// Only say what would happen; exit code 1 if something is in the way
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Show how maintenance is getting on
     Maintenance,
@@ -75,6 +84,12 @@ impl Cluster {
                 let name = leader.map_or("nobody yet".to_owned(), |leader| format!("node {leader}"));
                 out.show(&document, |_| format!("leader is {name}\n"))?;
             }
+            Self::Upgrade { to, dry_run } => {
+                let upgraded = admin.upgrade_cluster(to, dry_run).await?;
+                out.show(&upgraded, upgrade)?;
+                out.flush()?;
+                anyhow::ensure!(upgraded.lacking.is_empty(), "the feature level cannot be raised yet");
+            }
             Self::Maintenance => out.show(&admin.maintenance().await?, maintenance)?,
             Self::Settings { set, reset } if set.is_empty() && reset.is_empty() => {
                 out.show(&admin.settings().await?, settings)?;
@@ -88,6 +103,18 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+fn upgrade(upgraded: &ClusterUpgraded) -> String {
+    let ClusterUpgraded { from, to, lacking, raised, .. } = upgraded;
+    let mut text = match (from == to, raised, lacking.is_empty()) {
+        (true, ..) => format!("feature level {to} already\n"),
+        (_, true, _) => format!("feature level {from} raised to {to}\n"),
+        (_, false, true) => format!("feature level {from} can be raised to {to}\n"),
+        (_, false, false) => format!("feature level {from} cannot be raised to {to} yet:\n"),
+    };
+    lacking.iter().for_each(|reason| text.push_str(&format!("  {reason}\n")));
+    text
 }
 
 fn maintenance(all: &MaintenanceDescription) -> String {
@@ -150,7 +177,12 @@ fn describe(cluster: &ClusterResponse) -> String {
             "node {node}, which answered, has too little room on its disk: it takes no writes until there is more\n\n"
         ));
     }
-    let heading = ["node", "address", "role", "matched", "heard ms ago"].map(str::to_owned).to_vec();
+    if let Some(level) = metadata.feature_level {
+        let newer = metadata.feature_level_max.filter(|max| *max > level);
+        let advice = newer.map_or(String::new(), |max| format!(" ({max} is known: carnax cluster upgrade)"));
+        text.push_str(&format!("feature level {level}{advice}\n\n"));
+    }
+    let heading = ["node", "address", "role", "matched", "heard ms ago", "level"].map(str::to_owned).to_vec();
     let rows = metadata.nodes.iter().map(|node| {
         let role = match node.role {
             NodeRole::Voter if metadata.leader == Some(node.node) => "leader",
@@ -164,6 +196,7 @@ fn describe(cluster: &ClusterResponse) -> String {
             role.to_owned(),
             dash(node.matched.map(|index| index.to_string())),
             dash(node.last_heard_millis.map(|millis| millis.to_string())),
+            dash(node.feature_level_max.map(|level| level.to_string())),
         ]
     });
     text.push_str(&table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()));

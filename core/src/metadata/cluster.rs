@@ -41,6 +41,12 @@ pub struct ClusterStatus {
     /// Whether the disk of the asked node is nearly full, so that it proposes nothing.
     #[serde(default)]
     pub disk_full: bool,
+    /// The feature level of the cluster: what every node of it knows. Nodes from before levels were told say nothing.
+    #[serde(default)]
+    pub feature_level: Option<u32>,
+    /// The highest level that the asked node knows.
+    #[serde(default)]
+    pub feature_level_max: Option<u32>,
 }
 
 /// One node of the cluster.
@@ -58,6 +64,9 @@ pub struct NodeStatus {
     /// Milliseconds since a quorum round last heard from it; only the leader knows.
     #[serde(default)]
     pub last_heard_millis: Option<u64>,
+    /// The highest feature level that it knows, as far as the asked node has heard.
+    #[serde(default)]
+    pub feature_level_max: Option<u32>,
 }
 
 /// What a node is in Raft's membership.
@@ -86,6 +95,37 @@ pub struct AddNode {
     /// its address with another disk, are promoted without asking.
     #[serde(default)]
     pub promote: bool,
+    /// The highest feature level that a joining node knows; nodes from before levels were told say nothing.
+    #[serde(default)]
+    pub level_max: Option<u32>,
+}
+
+/// Raises the feature level of the cluster. Refused as long as a node does not know the new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeCluster {
+    /// To which level; none: the highest that the leader knows.
+    #[serde(default)]
+    pub to: Option<u32>,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The feature level, before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClusterUpgraded {
+    /// The level before.
+    pub from: u32,
+    /// The level that was asked for.
+    pub to: u32,
+    /// What is in the way, a sentence for each node; empty if nothing is.
+    pub lacking: Vec<String>,
+    /// Whether the level was raised now: a dry run raises nothing.
+    pub raised: bool,
+    /// All nodes, by id.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
+    pub nodes: Vec<NodeStatus>,
 }
 
 /// Takes a node out of the cluster. Its id is never used again.

@@ -127,22 +127,38 @@ const MERGE_SLICES: &str = "merge.slices";
 const COMPACT_INTERVAL: &str = "compact.interval.ms";
 
 impl ClusterSettings {
-    /// All names, in order.
-    pub const NAMES: [&str; 13] = [
-        COMMIT_DEADLINE,
-        COMPACT_INTERVAL,
-        DELETE_GRACE,
-        GROUP_RETENTION,
-        IDEMPOTENCY_MAX,
-        IDEMPOTENCY_WINDOW,
-        MERGE_BYTES,
-        MERGE_SLICES,
-        ORPHAN_AGE,
-        ORPHAN_SCAN_INTERVAL,
-        PAGE_SLICES,
-        PRODUCERS_MAX,
-        PRODUCER_WINDOW,
+    /// Each setting, in the order of the names, with the feature level at which it came.
+    const LEVELS: [(&str, u32); 13] = [
+        (COMMIT_DEADLINE, 4),
+        (COMPACT_INTERVAL, 5),
+        (DELETE_GRACE, 5),
+        (GROUP_RETENTION, 2),
+        (IDEMPOTENCY_MAX, 2),
+        (IDEMPOTENCY_WINDOW, 2),
+        (MERGE_BYTES, 5),
+        (MERGE_SLICES, 5),
+        (ORPHAN_AGE, 4),
+        (ORPHAN_SCAN_INTERVAL, 4),
+        (PAGE_SLICES, 5),
+        (PRODUCERS_MAX, 2),
+        (PRODUCER_WINDOW, 2),
     ];
+
+    /// All names, in order.
+    pub const NAMES: [&str; Self::LEVELS.len()] = {
+        let mut names = [""; Self::LEVELS.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = Self::LEVELS[at].0;
+            at += 1;
+        }
+        names
+    };
+
+    /// The feature level at which a setting came; none for what is no setting.
+    pub fn level_of(name: &str) -> Option<u32> {
+        Self::LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level)
+    }
 
     /// Reads what was set.
     ///

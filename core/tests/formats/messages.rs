@@ -215,6 +215,7 @@ fn cluster_calls_are_understood_as_ever() {
         role: NodeRole::Voter,
         matched: Some(LogIndex(99)),
         last_heard_millis: Some(12),
+        feature_level_max: None,
     };
     let learner =
         NodeStatus { role: NodeRole::Learner, matched: None, last_heard_millis: None, ..node.clone() };
@@ -237,9 +238,18 @@ fn cluster_calls_are_understood_as_ever() {
             slices: 1_000_000,
             segments: 500_000,
             disk_full: false,
+            feature_level: None,
+            feature_level_max: None,
         },
     );
-    check("AddNode", &AddNode { address: "127.0.0.1:7002".to_owned(), disk: Some(1 << 100), promote: true });
+    let address = "127.0.0.1:7002".to_owned();
+    let add = AddNode { address, disk: Some(1 << 100), promote: true, level_max: None };
+    check("AddNode", &add);
+    check("AddNode-level", &AddNode { level_max: Some(6), ..add });
+    let known = NodeStatus { feature_level_max: Some(6), ..node.clone() };
+    check("UpgradeCluster", &UpgradeCluster { to: Some(6), dry_run: true });
+    let lacking = vec!["node 2 is old".to_owned()];
+    check("ClusterUpgraded", &ClusterUpgraded { from: 5, to: 6, lacking, raised: true, nodes: vec![known] });
     check("RemoveNode", &RemoveNode { node: NodeId(1) });
     check("TransferLeadership", &TransferLeadership { to: Some(NodeId(1)) });
     check("MembershipChanged", &MembershipChanged { node: NodeId(1), cluster, nodes: vec![node] });

@@ -8,11 +8,13 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use carnax_core::http::{
     AddNodeRequest, AlterSettingsRequest, ClusterResponse, SettingsResponse, TransferLeadershipRequest,
+    UpgradeClusterRequest,
 };
 use carnax_core::id::NodeId;
 use carnax_core::metadata::{
-    AddNode, AlterSettings, ClusterSettings, DescribeCluster, DescribeMaintenance, DescribeSettings,
-    MaintenanceDescription, MembershipChanged, RemoveNode, SettingsDescription, TransferLeadership,
+    AddNode, AlterSettings, ClusterSettings, ClusterUpgraded, DescribeCluster, DescribeMaintenance,
+    DescribeSettings, MaintenanceDescription, MembershipChanged, RemoveNode, SettingsDescription,
+    TransferLeadership, UpgradeCluster,
 };
 use carnax_core::problem::Problem;
 use carnax_core::topic::ConfigEntries;
@@ -47,7 +49,7 @@ pub(super) async fn add_node(
     body: Body,
 ) -> Result<Json<MembershipChanged>, Failure> {
     let AddNodeRequest { address, promote } = api.document(body, &headers).await?;
-    let command = AddNode { address, disk: None, promote };
+    let command = AddNode { address, disk: None, promote, level_max: None };
     Ok(Json(api.client.command(command).await.map_err(CommandError::into_problem)?))
 }
 
@@ -78,6 +80,22 @@ pub(super) async fn transfer_leadership(
     let TransferLeadershipRequest { to } = api.document(body, &headers).await?;
     let command = TransferLeadership { to };
     Ok(Json(api.client.command(command).await.map_err(CommandError::into_problem)?))
+}
+
+/// Raises the feature level of the cluster, once every metadata node knows the new one.
+#[utoipa::path(
+    post, path = "/v1/cluster/upgrade", tag = "cluster", request_body = UpgradeClusterRequest,
+    responses((status = 200, body = ClusterUpgraded), (status = "default", body = carnax_core::problem::ProblemDocument))
+)]
+pub(super) async fn upgrade(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ClusterUpgraded>, Failure> {
+    let UpgradeClusterRequest { to, dry_run } = api.document(body, &headers).await?;
+    // Raised twice is raised once.
+    let upgraded = api.client.repeat(UpgradeCluster { to, dry_run }).await;
+    Ok(Json(upgraded.map_err(CommandError::into_problem)?))
 }
 
 /// How maintenance is getting on: what is due, who is at it, when it was last finished.

@@ -114,6 +114,7 @@ routes! { API, api_routes:
     post "/v1/cluster/nodes" Cluster(Admin) => cluster::add_node;
     delete "/v1/cluster/nodes/{node}" Cluster(Admin) => cluster::remove_node;
     post "/v1/cluster/leader" Cluster(Admin) => cluster::transfer_leadership;
+    post "/v1/cluster/upgrade" Cluster(Admin) => cluster::upgrade;
     get "/v1/tokens" Cluster(Admin) => tokens::list;
     post "/v1/tokens" Cluster(Admin) => tokens::create;
     patch "/v1/tokens/{token}" Cluster(Admin) => tokens::alter;

@@ -227,6 +227,8 @@ impl Inner {
             slices: status.slices,
             segments: status.segments,
             disk_full: false,
+            feature_level: Some(FeatureLevel::CURRENT.0),
+            feature_level_max: Some(FeatureLevel::CURRENT.0),
         }
     }
 }

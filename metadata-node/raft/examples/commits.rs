@@ -20,8 +20,8 @@ use carnax_core::metadata::{
 };
 use carnax_core::offset::ByteRange;
 use carnax_core::time::Timestamp;
-use carnax_metadata_raft::{Components, RaftNode, RaftSettings, Stamp, Storage};
-use carnax_metadata_state::{Command, FeatureLevel, Reply};
+use carnax_metadata_raft::{Components, RaftNode, RaftSettings, Storage};
+use carnax_metadata_state::{Command, Reply};
 use carnax_platform::clock::{Clock, SystemClock};
 use carnax_platform::entropy::{Entropy, SystemEntropy};
 use carnax_platform::network::{Network, TcpNetwork};
@@ -69,7 +69,7 @@ async fn start(directory: &Path, count: u64) -> Result<Vec<RaftNode>, Failure> {
             clock,
             network: Arc::new(TcpNetwork),
             storage: Storage::Directory(directory.join(id.to_string())),
-            stamp: Arc::new(move || Stamp { level: FeatureLevel::CURRENT, log_time: stamped.wall() }),
+            stamp: Arc::new(move || stamped.wall()),
         };
         let node = RaftNode::open(RaftSettings::new(cluster, NodeId(id)), components).await?;
         let listener = TcpNetwork.listen("127.0.0.1:0").await?;

@@ -36,7 +36,7 @@ pub use node::{OpenError, RaftNode};
 pub use proposer::Applied;
 pub use runtime::seed_elections;
 pub use seed::seed;
-pub use settings::{Components, RaftSettings, Stamp, Storage};
+pub use settings::{Components, RaftSettings, Storage};
 pub use state_machine::{AppliedEntry, StateView};
 pub use status::{Leadership, Member, RaftStatus, Role};
 

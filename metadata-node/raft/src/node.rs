@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::applied_log::ArchiveProgress;
 use crate::log_store::{DiskLog, Flushes, MemoryLog, OpenLogError};
 use crate::network::{Connections, Desk, PeerClock, router};
-use crate::proposer::{Applied, Proposer};
+use crate::proposer::{Applied, Proposer, Stamper};
 use crate::read::Reader;
 use crate::settings::{Components, RaftSettings, Storage};
 use crate::snapshot_store::{SnapshotStore, blocking};
@@ -83,7 +83,7 @@ impl RaftNode {
     pub async fn open(settings: RaftSettings, components: Components) -> Result<Self, OpenError> {
         let config = Arc::new(settings.config()?);
         let flushes = Flushes::default();
-        let desk = Desk::new(settings.cluster, settings.node, Arc::clone(&components.clock));
+        let desk = Desk::new(&settings, Arc::clone(&components.clock));
         let connections =
             Connections::new(desk.clone(), Arc::clone(&components.network), settings.election_max);
         let id = settings.node.0;
@@ -94,10 +94,10 @@ impl RaftNode {
                 let log = blocking(move || Ok(DiskLog::open(&log_directory, log_flushes)));
                 let log = log.await.map_err(OpenError::Snapshots)??;
                 let snapshots = directory.join("snapshots");
-                let archive_bytes = settings.archive_bytes;
+                let (archive_bytes, level_max) = (settings.archive_bytes, settings.level_max);
                 let opened = blocking(move || {
                     let store = SnapshotStore::open(snapshots)?;
-                    Ok((store.clone(), StateMachine::open(store, archive_bytes)?))
+                    Ok((store.clone(), StateMachine::open(store, archive_bytes, level_max)?))
                 });
                 let (store, (machine, watches)) = opened.await.map_err(OpenError::Snapshots)?;
                 let raft = Raft::new(id, config, connections.clone(), log, machine).await.map_err(started)?;
@@ -106,15 +106,17 @@ impl RaftNode {
             Storage::Memory(disk) => {
                 let log = MemoryLog::open(disk.clone(), flushes.clone());
                 let store = SnapshotStore::Memory(disk);
-                let (machine, watches) = StateMachine::open(store.clone(), settings.archive_bytes)
-                    .map_err(OpenError::Snapshots)?;
+                let opened = StateMachine::open(store.clone(), settings.archive_bytes, settings.level_max);
+                let (machine, watches) = opened.map_err(OpenError::Snapshots)?;
                 let raft = Raft::new(id, config, connections.clone(), log, machine).await.map_err(started)?;
                 (raft, store, watches)
             }
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let (proposer, propose) = Proposer::new(raft.clone(), components.stamp, stop.clone());
+        let stamper =
+            Stamper { log_time: components.stamp, view: watches.view.clone(), level_max: settings.level_max };
+        let (proposer, propose) = Proposer::new(raft.clone(), stamper, stop.clone());
         let (reader, read) =
             Reader::new(raft.clone(), connections.clone(), watches.view.clone(), stop.clone());
         let (leadership, fatal) = (watch::Sender::default(), watch::Sender::default());

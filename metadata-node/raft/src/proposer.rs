@@ -24,12 +24,13 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::queue::{Caller, Claim, Proposal, estimated_bytes};
 use crate::read::{not_leader, stopped};
-use crate::settings::{Stamp, StampEntry};
+use crate::settings::StampEntry;
+use crate::state_machine::StateView;
 use crate::types::{EncodedEntry, Raft, Types};
 
 /// Commands that may wait.
@@ -52,6 +53,30 @@ pub struct Applied {
     pub outcome: Outcome,
 }
 
+/// Says what entries are stamped with.
+pub(crate) struct Stamper {
+    pub(crate) log_time: StampEntry,
+    pub(crate) view: watch::Receiver<Arc<StateView>>,
+    /// The level of a cluster that begins here.
+    pub(crate) level_max: FeatureLevel,
+}
+
+/// What an entry is stamped with.
+#[derive(Debug, Clone, Copy)]
+struct Stamp {
+    level: FeatureLevel,
+    log_time: Timestamp,
+}
+
+impl Stamper {
+    /// The level is that of the cluster, as far as this node has applied its log: one that was raised beyond that only has
+    /// commands refused that need it.
+    fn stamp(&self) -> Stamp {
+        let level = self.view.borrow().state.feature_level().unwrap_or(self.level_max);
+        Stamp { level, log_time: (self.log_time)() }
+    }
+}
+
 /// Takes commands to the log. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Proposer {
@@ -63,7 +88,7 @@ impl Proposer {
     /// A proposer and the work that it needs done.
     pub(crate) fn new(
         raft: Raft,
-        stamp: StampEntry,
+        stamp: Stamper,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
@@ -97,7 +122,7 @@ impl Proposer {
     }
 }
 
-async fn serve(raft: Raft, stamp: StampEntry, mut queue: mpsc::Receiver<Proposal>, stop: CancellationToken) {
+async fn serve(raft: Raft, stamp: Stamper, mut queue: mpsc::Receiver<Proposal>, stop: CancellationToken) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -110,7 +135,7 @@ async fn serve(raft: Raft, stamp: StampEntry, mut queue: mpsc::Receiver<Proposal
                 tokio::task::yield_now().await;
                 let group = collect(first, &mut queue);
                 if !group.is_empty() {
-                    under_way.push(commit(&raft, stamp(), group));
+                    under_way.push(commit(&raft, stamp.stamp(), group));
                 }
             }
         }

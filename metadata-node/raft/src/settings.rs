@@ -33,6 +33,8 @@ pub struct RaftSettings {
     pub archive_bytes: u64,
     /// Entries that are kept behind a snapshot, for followers that lag: a long log, see issue 2116 of openraft.
     pub log_entries_kept: u64,
+    /// The highest feature level that the node knows; lower than its build's in tests of upgrades alone.
+    pub level_max: FeatureLevel,
     /// How long an fsync may take before a leader hands over and the node counts as dead.
     pub fsync_age_max: Duration,
 }
@@ -49,6 +51,7 @@ impl RaftSettings {
             snapshot_log_bytes: 256 * 1024 * 1024,
             archive_bytes: 0,
             log_entries_kept: 200_000,
+            level_max: FeatureLevel::CURRENT,
             fsync_age_max: Duration::from_secs(10),
         }
     }
@@ -93,21 +96,12 @@ pub struct Components {
     pub network: Arc<dyn Network>,
     /// Where log and snapshots lie.
     pub storage: Storage,
-    /// Stamps entries that this node proposes.
+    /// The log time of entries that this node proposes.
     pub stamp: StampEntry,
 }
 
-/// Stamps an entry, just before it is proposed.
-pub(crate) type StampEntry = Arc<dyn Fn() -> Stamp + Send + Sync>;
-
-/// What an entry is stamped with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// The feature level that all nodes of the cluster have reached.
-    pub level: FeatureLevel,
-    /// The leader's clock.
-    pub log_time: Timestamp,
-}
+/// Tells the log time of an entry, just before it is proposed.
+pub(crate) type StampEntry = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Where log and snapshots lie.
 #[derive(Debug, Clone)]

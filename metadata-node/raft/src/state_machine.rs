@@ -10,7 +10,7 @@ use bytes::Bytes;
 use carnax_core::id::LogIndex;
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::archive::ArchivedEntry;
-use carnax_metadata_state::{Entry, Outcome, State};
+use carnax_metadata_state::{Entry, EntryError, FeatureLevel, Outcome, State};
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -68,16 +68,23 @@ pub(crate) struct StateMachine {
     feed: broadcast::Sender<AppliedEntry>,
     log_bytes: watch::Sender<u64>,
     applied_log: AppliedLog,
+    /// The highest feature level that this node knows.
+    level_max: FeatureLevel,
 }
 
 impl StateMachine {
     /// Starts from the newest snapshot; keeps so many bytes of applied entries. Blocks.
-    pub(crate) fn open(store: SnapshotStore, archive_bytes: u64) -> io::Result<(Self, Watches)> {
+    pub(crate) fn open(
+        store: SnapshotStore,
+        archive_bytes: u64,
+        level_max: FeatureLevel,
+    ) -> io::Result<(Self, Watches)> {
         let view = watch::Sender::new(Arc::new(StateView { state: State::default(), applied: LogIndex(0) }));
         let feed = broadcast::Sender::new(FEED_ENTRIES_MAX);
         let log_bytes = watch::Sender::new(0);
         let (state, applied, membership, snapshot) = match store.load()? {
             Some((meta, state, data)) => {
+                check_level(&state, level_max)?;
                 (state, meta.last_log_id, meta.last_membership.clone(), Some((meta, data)))
             }
             None => Default::default(),
@@ -90,8 +97,18 @@ impl StateMachine {
             applied_log: applied_log.clone(),
         };
         let snapshot = Newest(Arc::new(Mutex::new(snapshot)));
-        let machine =
-            Self { state, applied, membership, snapshot, store, view, feed, log_bytes, applied_log };
+        let machine = Self {
+            state,
+            applied,
+            membership,
+            snapshot,
+            store,
+            view,
+            feed,
+            log_bytes,
+            applied_log,
+            level_max,
+        };
         machine.publish();
         Ok((machine, readers))
     }
@@ -115,7 +132,7 @@ impl StateMachine {
                 self.membership = StoredMembership::new(Some(id), membership);
             }
             EntryPayload::Normal(encoded) => {
-                let entry = Entry::decode(&encoded.0)
+                let entry = Entry::decode_up_to(&encoded.0, self.level_max)
                     .map_err(|error| invalid_data(format!("entry {id} cannot be applied: {error}")))?;
                 let decided = Arc::new(self.state.apply(index, &entry));
                 // Not the entry's own: log time never goes back, whatever a leader's clock says.
@@ -171,6 +188,7 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
         let (state, data) = self.store.install(meta.clone(), data).await?;
+        check_level(&state, self.level_max)?;
         self.state = state;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -192,6 +210,17 @@ struct Done {
     entries: Vec<ArchivedEntry>,
     /// The last one that is a reason to archive.
     worth: Option<LogIndex>,
+}
+
+/// Whether this node may go on from a state: a newer build would have written what it does not understand.
+fn check_level(state: &State, level_max: FeatureLevel) -> io::Result<()> {
+    match state.feature_level() {
+        Some(level) if level > level_max => {
+            let error = EntryError::UnknownLevel { level, max: level_max };
+            Err(invalid_data(format!("snapshot cannot be used: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn index_of(applied: Option<LogId>) -> LogIndex {

@@ -22,7 +22,7 @@ use carnax_core::topic::TopicName;
 
 use crate::command::{Command, Outcome, Reply};
 use crate::compact::Compactions;
-use crate::entry::Entry;
+use crate::entry::{Entry, FeatureLevel};
 use crate::group::Groups;
 use crate::idempotency::IdempotencyKeys;
 use crate::job::Jobs;
@@ -112,6 +112,7 @@ impl State {
     }
 
     fn decide(&mut self, at: Moment, command: &Command) -> Outcome {
+        check_level(command, at.level)?;
         if let Command::Bootstrap { .. } = command {
             return self.bootstrap(at, command);
         }
@@ -180,6 +181,7 @@ impl State {
             | Command::AlterToken(_)
             | Command::RevokeToken(_)
             | Command::TouchToken(_) => self.change_token(at, command),
+            Command::RaiseLevel { to } => self.raise_level(*to),
         }
     }
 
@@ -289,6 +291,25 @@ impl State {
         }
     }
 
+    /// Never lower: what was written at a higher level would not be understood.
+    fn raise_level(&mut self, to: FeatureLevel) -> Outcome {
+        let cluster = self.cluster_mut()?;
+        let from = cluster.level;
+        if to < from {
+            let detail = format_args!(
+                "the cluster is at feature level {from}, and a level is never lowered: what it has written would not be understood"
+            );
+            return Err(Problem::new(ErrorCode::Conflict, detail));
+        }
+        cluster.level = to;
+        Ok(Reply::LevelRaised { from, to })
+    }
+
+    /// The level at which entries are proposed; none before the cluster is bootstrapped.
+    pub fn feature_level(&self) -> Option<FeatureLevel> {
+        self.cluster.as_ref().map(|cluster| cluster.level)
+    }
+
     fn change_token(&mut self, at: Moment, command: &Command) -> Outcome {
         let tokens = &mut self.tokens;
         match command {
@@ -325,7 +346,8 @@ impl State {
             let detail = format_args!("this log already belongs to cluster {}", known.id);
             return Err(Problem::new(ErrorCode::Conflict, detail));
         }
-        self.cluster = Some(Cluster::new(*cluster, *incarnation, *voters_wanted, address, *disk)?);
+        let (ids, level) = ((*cluster, *incarnation), at.level.max(FeatureLevel::UNRECORDED));
+        self.cluster = Some(Cluster::new(ids, level, *voters_wanted, address, *disk)?);
         self.jobs.cluster_begins(at);
         Ok(Reply::Bootstrapped { node: Cluster::FIRST_NODE })
     }
@@ -391,6 +413,21 @@ impl State {
     pub fn node_of_disk(&self, disk: u128) -> Option<NodeId> {
         self.cluster.as_ref()?.node_of_disk(disk)
     }
+}
+
+/// Whether a command may be done at a level.
+///
+/// # Errors
+/// `feature_level_too_low`.
+pub fn check_level(command: &Command, level: FeatureLevel) -> Result<(), Problem> {
+    let needed = command.level();
+    if needed <= level {
+        return Ok(());
+    }
+    let detail = format_args!(
+        "this needs feature level {needed} and the cluster is at {level}: run `carnax cluster upgrade` once every metadata node runs the new version"
+    );
+    Err(Problem::new(ErrorCode::FeatureLevelTooLow, detail))
 }
 
 fn not_bootstrapped() -> Problem {

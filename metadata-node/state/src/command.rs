@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use carnax_core::id::{ClusterId, Incarnation, LogIndex, NodeId, PartitionIndex, TopicId, TopicPartition};
 use carnax_core::metadata::{
-    AlterSettings, AlterToken, AlterTopic, CommitOffsets, CommitSegments, CompactionFinished, CreateToken,
-    CreateTopic, DeadForgotten, DeleteGroup, DeleteTopic, DeleteWakeup, DeletedGroup, DeletedTopic,
-    DeletedWakeup, FinishCompaction, ForgetDead, Heartbeat, JobReported, JobTaken, JoinGroup, LeaveGroup,
-    LeftGroup, MemberAssignment, OffsetsCommitted, OpenSession, PageReplaced, PartitionFence,
-    ProducerDescription, PutWakeup, RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob, RevokeToken,
-    RevokedToken, SegmentsCommitted, SessionOpened, SetFencingToken, SettingsDescription, SlicesReplaced,
-    TakeJob, TokenDescription, TokenTouched, TopicDescription, TouchToken, TrimPartition, TrimmedPartition,
-    WakeupDescription,
+    AlterSettings, AlterToken, AlterTopic, ClusterSettings, CommitOffsets, CommitSegments,
+    CompactionFinished, CreateToken, CreateTopic, DeadForgotten, DeleteGroup, DeleteTopic, DeleteWakeup,
+    DeletedGroup, DeletedTopic, DeletedWakeup, FinishCompaction, ForgetDead, Heartbeat, JobReported,
+    JobTaken, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment, OffsetsCommitted, OpenSession,
+    PageReplaced, PartitionFence, ProducerDescription, PutWakeup, RaiseProducerEpoch, ReplaceByPage,
+    ReplaceSlices, ReportJob, RevokeToken, RevokedToken, SegmentsCommitted, SessionOpened, SetFencingToken,
+    SettingsDescription, SlicesReplaced, TakeJob, TokenDescription, TokenTouched, TopicDescription,
+    TouchToken, TrimPartition, TrimmedPartition, WakeupDescription,
 };
 use carnax_core::name::{GroupName, MemberId, WakeupName};
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use serde::{Deserialize, Serialize};
+
+use crate::entry::FeatureLevel;
 
 /// One change, decided on its own: a refused command leaves no trace and does not disturb its neighbours in the entry.
 ///
@@ -140,6 +142,56 @@ pub enum Command {
     RevokeToken(RevokeToken),
     /// An access token was used.
     TouchToken(TouchToken),
+    /// Raises the feature level of the cluster: proposed by the leader when every node knows the new one. It came with level 6, and
+    /// is understood from level 5 on, since it leads there.
+    RaiseLevel {
+        /// The new level; the one that the cluster has changes nothing.
+        to: FeatureLevel,
+    },
+}
+
+impl Command {
+    /// The level at which the command came with all that it says: it is proposed only in a cluster of that level, and refused in
+    /// an entry below it.
+    pub fn level(&self) -> FeatureLevel {
+        FeatureLevel(match self {
+            Self::OpenSession(_)
+            | Self::CommitSegments(_)
+            | Self::CreateTopic { .. }
+            | Self::AlterTopic(_)
+            | Self::DeleteTopic(_)
+            | Self::TrimPartition(_)
+            | Self::Bootstrap { .. }
+            | Self::RegisterNode { .. }
+            | Self::DeregisterNode { .. }
+            | Self::SetVoters { .. }
+            | Self::ExpireSessions => 1,
+            Self::RaiseProducerEpoch(_)
+            | Self::SetFencingToken(_)
+            | Self::JoinGroup(_)
+            | Self::ConfirmAssignment(_)
+            | Self::LeaveGroup(_)
+            | Self::ExpireMembers { .. }
+            | Self::CommitOffsets(_)
+            | Self::DeleteGroup(_) => 2,
+            Self::AlterSettings(request) => settings_level(request),
+            Self::PutWakeup(_) | Self::DeleteWakeup(_) | Self::ConfirmAnnouncement { .. } => 3,
+            Self::TakeJob(_) | Self::ReportJob(_) => 4,
+            Self::ReplaceSlices(_)
+            | Self::ReplaceByPage(_)
+            | Self::Retain { .. }
+            | Self::ForgetDead(_)
+            | Self::FinishCompaction(_)
+            | Self::RaiseLevel { .. } => 5,
+            Self::CreateToken(_) | Self::AlterToken(_) | Self::RevokeToken(_) | Self::TouchToken(_) => 6,
+        })
+    }
+}
+
+/// The level at which the newest of the named settings came. What is no setting is refused for that, at any level.
+fn settings_level(request: &AlterSettings) -> u32 {
+    let levels = request.entries.keys().filter_map(|name| ClusterSettings::level_of(name));
+    levels.max().unwrap_or(2)
 }
 
 /// The answer to a command that was done: one variant for each command.
@@ -237,6 +289,13 @@ pub enum Reply {
     TokenRevoked(RevokedToken),
     /// To [`Command::TouchToken`].
     TokenTouched(TokenTouched),
+    /// To [`Command::RaiseLevel`].
+    LevelRaised {
+        /// The level before.
+        from: FeatureLevel,
+        /// The level now.
+        to: FeatureLevel,
+    },
 }
 
 /// What became of a command: done, or refused without side effects.

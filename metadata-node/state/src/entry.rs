@@ -9,6 +9,8 @@
 //! A node that meets a version, a feature level or a command that it does not know must stop: an entry that is skipped by
 //! one node and applied by another is a forked log.
 
+use std::fmt;
+
 use carnax_core::limits;
 use carnax_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,10 +36,14 @@ impl FeatureLevel {
     /// | 3 | wake-ups |
     /// | 4 | maintenance jobs, settings of commit deadline and orphans |
     /// | 5 | merge, retention, paging, collection of dead objects |
-    /// | 6 | access tokens |
+    /// | 6 | access tokens; the level of a cluster is part of its state |
     pub const CURRENT: Self = Self(6);
+    /// The level of a cluster that says nothing of its level: the last one before clusters did.
+    pub const UNRECORDED: Self = Self(5);
     /// The level that brought producers, idempotency keys, conditions and group offsets of append units.
     pub(crate) const GUARANTEES: Self = Self(2);
+    /// The level that brought access tokens.
+    pub const TOKENS: Self = Self(6);
     /// The level that brought maintenance jobs.
     pub(crate) const JOBS: Self = Self(4);
 }
@@ -51,6 +57,12 @@ pub struct Entry {
     pub log_time: Timestamp,
     /// In the order in which they are decided; may be empty.
     pub commands: Vec<Command>,
+}
+
+impl fmt::Display for FeatureLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Bytes that are no entry, or none that this build may apply.
@@ -78,10 +90,15 @@ pub enum EntryError {
     #[error("log entry fails its checksum")]
     Checksum,
     /// A level that this build does not know: a newer build wrote it.
-    #[error("log entry needs feature level {level:?}, this build has {:?}", FeatureLevel::CURRENT)]
+    #[error(
+        "log entry needs feature level {level}, and this build knows up to {max}: the cluster was upgraded; run this node with the version \
+         that the others run, levels are never lowered"
+    )]
     UnknownLevel {
         /// The level it needs.
         level: FeatureLevel,
+        /// What this build knows.
+        max: FeatureLevel,
     },
     /// The checksum is right but the content is not understood, for instance an unknown command.
     #[error("log entry is not understood")]
@@ -107,6 +124,14 @@ impl Entry {
     /// # Errors
     /// Any: the node that has to apply these bytes must stop.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        Self::decode_up_to(bytes, FeatureLevel::CURRENT)
+    }
+
+    /// The same, as a build that knows less does it.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_up_to(bytes: &[u8], max: FeatureLevel) -> Result<Self, EntryError> {
         if bytes.len() > limits::COMMAND_BYTES_MAX {
             return Err(EntryError::TooLarge { bytes: bytes.len() });
         }
@@ -122,12 +147,23 @@ impl Entry {
         }
         // The level first: an entry of a higher one may well hold commands that are not understood.
         let Leveled { level } = rmp_serde::from_slice(content).map_err(EntryError::Content)?;
-        if level > FeatureLevel::CURRENT {
-            return Err(EntryError::UnknownLevel { level });
+        if level > max {
+            return Err(EntryError::UnknownLevel { level, max });
         }
         let mut rest = content;
-        let entry = rmp_serde::from_read(&mut rest).map_err(EntryError::Content)?;
-        if rest.is_empty() { Ok(entry) } else { Err(EntryError::TrailingBytes) }
+        let entry: Self = rmp_serde::from_read(&mut rest).map_err(EntryError::Content)?;
+        if !rest.is_empty() {
+            return Err(EntryError::TrailingBytes);
+        }
+        // Raised at the level before: from then on this build could not go on.
+        let raised = entry.commands.iter().filter_map(|command| match command {
+            Command::RaiseLevel { to } => Some(*to),
+            _ => None,
+        });
+        match raised.max() {
+            Some(level) if level > max => Err(EntryError::UnknownLevel { level, max }),
+            _ => Ok(entry),
+        }
     }
 }
 

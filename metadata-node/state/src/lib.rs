@@ -45,6 +45,6 @@ mod token;
 mod topic;
 mod wakeup;
 
-pub use apply::{State, due};
+pub use apply::{State, check_level, due};
 pub use command::{Command, Outcome, Reply};
 pub use entry::{Entry, EntryError, FeatureLevel};

@@ -9,11 +9,15 @@ use carnax_core::problem::Problem;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use crate::entry::FeatureLevel;
+
 /// A bootstrapped cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
     pub(crate) id: ClusterId,
     pub(crate) incarnation: Incarnation,
+    /// What every node of it knows.
+    pub(crate) level: FeatureLevel,
     pub(crate) voters_wanted: u32,
     /// Whether the wanted number of voters was ever reached. It stays so: a cluster that later loses a node on purpose
     /// goes on.
@@ -39,8 +43,8 @@ impl Cluster {
     pub(crate) const FIRST_NODE: NodeId = NodeId(1);
 
     pub(crate) fn new(
-        id: ClusterId,
-        incarnation: Incarnation,
+        (id, incarnation): (ClusterId, Incarnation),
+        level: FeatureLevel,
         voters_wanted: u32,
         address: &str,
         disk: u128,
@@ -55,6 +59,7 @@ impl Cluster {
         Ok(Self {
             id,
             incarnation,
+            level,
             voters_wanted,
             appends_open: voters_wanted <= 1,
             nodes: OrdMap::unit(Self::FIRST_NODE, first),

@@ -159,7 +159,8 @@ pub fn begin(state: &mut State, new: &NewCluster) -> Result<NodeId, Problem> {
             format_args!("{} does not come behind incarnation {}", new.incarnation, former.incarnation);
         return Err(Problem::new(ErrorCode::StaleIncarnation, detail));
     }
-    let mut cluster = Cluster::new(new.cluster, new.incarnation, new.voters_wanted, &new.address, new.disk)?;
+    let (ids, level) = ((new.cluster, new.incarnation), former.level);
+    let mut cluster = Cluster::new(ids, level, new.voters_wanted, &new.address, new.disk)?;
     let applied = LogIndex((state.applied.0 / INDEXES_SKIPPED + 1).saturating_mul(INDEXES_SKIPPED));
     let node = NodeId(applied.0.max(former.last_node.0.saturating_add(1)));
     cluster.nodes = OrdMap::unit(node, Node { address: new.address.clone(), disk: new.disk, voter: true });

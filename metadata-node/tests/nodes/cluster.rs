@@ -39,6 +39,8 @@ pub(crate) struct TestCluster {
     pub(crate) backup: BackupSettings,
     /// What the settings of nodes that start say from now on.
     pub(crate) admin_token: Option<Token>,
+    /// The level that nodes know that start from now on; none: all that there is.
+    pub(crate) feature_level_max: Option<u32>,
     pub(crate) queues: Arc<TestQueues>,
 }
 
@@ -106,7 +108,7 @@ impl TestCluster {
         let store = Arc::new(FaultStore::new(MemoryStore::new()));
         let (backup, queues) = (BackupSettings::off(), Arc::default());
         let nodes = addresses.iter().map(node).collect();
-        Self { nodes, addresses, store, backup, admin_token: None, queues }
+        Self { nodes, addresses, store, backup, admin_token: None, feature_level_max: None, queues }
     }
 
     /// A cluster that runs and takes appends, on disks of which a test says how much room they have.
@@ -152,6 +154,7 @@ impl TestCluster {
             maintenance_queue: Some(MAINTENANCE_QUEUE.to_owned()),
             backup: self.backup.clone(),
             disk_free_min: None,
+            feature_level_max: self.feature_level_max,
             admin_token_file: None,
             admin_token: self.admin_token.clone(),
             snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,

@@ -15,5 +15,6 @@ mod queues;
 mod restores;
 mod stories;
 mod tokens;
+mod upgrades;
 mod wakeups;
 mod writer;

@@ -123,7 +123,7 @@ async fn operators_hand_leadership_over_remove_nodes_and_are_told_what_is_wrong(
     let moved = cluster.call(TransferLeadership { to: None }).await.unwrap();
     let after =
         cluster.wait("the successor", |s| s.leader == Some(moved.node) && s.answered_by == s.leader).await;
-    let unknown = AddNode { address: "127.0.0.1:1".to_owned(), disk: None, promote: true };
+    let unknown = AddNode { address: "127.0.0.1:1".to_owned(), disk: None, promote: true, level_max: None };
     let refused: Problem = cluster.call(unknown).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NodeNotFound, "{refused}");
 

@@ -211,6 +211,10 @@ impl Channel {
         if let Some(problem) = status::to_problem(status) {
             return CallError::Refused(problem);
         }
+        if status.code() == tonic::Code::Unimplemented {
+            let detail = format!("{} does not know the call {call}: it runs another version", self.address);
+            return CallError::Refused(Problem::new(ErrorCode::RouteNotFound, detail));
+        }
         let address = self.address.to_string();
         let reason = chain(status);
         if never_connected(status) {

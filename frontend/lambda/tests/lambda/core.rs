@@ -49,6 +49,7 @@ pub async fn start() -> Core {
         maintenance_queue: None,
         backup: carnax_metadata_node::BackupSettings::off(),
         disk_free_min: None,
+        feature_level_max: None,
         admin_token_file: None,
         admin_token: None,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,

@@ -11,7 +11,7 @@ use carnax_core::id::{ClusterId, NodeId};
 use carnax_core::metadata::OpenSession;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
-use carnax_metadata_state::{Command, FeatureLevel};
+use carnax_metadata_state::Command;
 use carnax_platform::clock::SystemClock;
 use carnax_platform::network::{Connection, Listener, Network, TcpNetwork};
 use carnax_platform::rpc::serve;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::{Applied, Components, MemoryDisk, OpenError, RaftNode, RaftSettings, Stamp, Storage};
+use crate::{Applied, Components, MemoryDisk, OpenError, RaftNode, RaftSettings, Storage};
 
 /// How long a test waits for what must happen.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,10 +88,7 @@ impl Rack {
         settings.election_max = Duration::from_millis(1_000);
         (self.adjust)(&mut settings);
         let log_time = Arc::clone(&self.log_time);
-        let stamp = move || Stamp {
-            level: FeatureLevel::CURRENT,
-            log_time: Timestamp::from_millis(log_time.fetch_add(1, Ordering::Relaxed)),
-        };
+        let stamp = move || Timestamp::from_millis(log_time.fetch_add(1, Ordering::Relaxed));
         let network: Arc<dyn Network> = Arc::clone(&cable) as _;
         let components = Components {
             clock: Arc::new(SystemClock::new()),

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::{GroupHead, GroupsHead, MemberRow, OffsetRow};
 use super::remembered::{KeyRow, ProducerRow};
+use crate::entry::FeatureLevel;
 use crate::node::Node;
 use crate::partition::Slice;
 use crate::segment::SegmentNumber;
@@ -79,6 +80,9 @@ pub(super) struct ClusterHead {
     pub(super) voters_wanted: u32,
     pub(super) appends_open: bool,
     pub(super) last_node: NodeId,
+    /// Absent at and below the last level that was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) level: Option<FeatureLevel>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -21,6 +21,7 @@ use super::remembered::{add_keys, add_producers};
 use super::{token, wakeup};
 use crate::State;
 use crate::deliberate_bugs::{self, DeliberateBug};
+use crate::entry::FeatureLevel;
 use crate::node::{Cluster, Node};
 use crate::partition::Partition;
 use crate::segment::{DeadSegment, Segment, SegmentNumber};
@@ -182,6 +183,7 @@ fn begin(head: &Head) -> State {
     state.cluster = head.cluster.as_ref().map(|cluster| Cluster {
         id: cluster.id,
         incarnation: cluster.incarnation,
+        level: cluster.level.unwrap_or(FeatureLevel::UNRECORDED),
         voters_wanted: cluster.voters_wanted,
         appends_open: cluster.appends_open,
         nodes: imbl::OrdMap::new(),

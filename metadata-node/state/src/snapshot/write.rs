@@ -18,6 +18,7 @@ use super::page;
 use super::remembered::write_remembered;
 use super::{token, wakeup};
 use crate::State;
+use crate::entry::FeatureLevel;
 use crate::partition::Partition;
 use crate::topic::Topic;
 
@@ -83,6 +84,7 @@ fn write_head(state: &State, frames: &mut Frames<'_, impl Write>) -> io::Result<
         voters_wanted: cluster.voters_wanted,
         appends_open: cluster.appends_open,
         last_node: cluster.last_node,
+        level: Some(cluster.level).filter(|level| *level > FeatureLevel::UNRECORDED),
     });
     frames.put(&Frame::Head(Head {
         applied: state.applied,

@@ -247,7 +247,7 @@ fn an_entry_of_the_future_stops_the_node() {
     future.level = FeatureLevel(FeatureLevel::CURRENT.0 + 1);
     assert!(matches!(
         Entry::decode(&future.encode()),
-        Err(EntryError::UnknownLevel { level }) if level == future.level
+        Err(EntryError::UnknownLevel { level, .. }) if level == future.level
     ));
     let mut bytes = example_entry().encode();
     bytes[0] = 2;

@@ -11,6 +11,7 @@ mod contradictions;
 mod groups;
 mod guarantees;
 mod jobs;
+mod levels;
 mod lifetimes;
 mod manifests;
 mod model;

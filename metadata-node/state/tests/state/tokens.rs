@@ -211,6 +211,7 @@ fn tokens_are_listed_page_by_page_and_outlive_a_snapshot() {
 
 fn example() -> Cluster {
     let mut cluster = maintenance::example();
+    cluster.one(Command::RaiseLevel { to: FeatureLevel(6) }).unwrap();
     cluster.level = FeatureLevel(6);
     for command in commands_of_tokens() {
         cluster.one(command).unwrap();
@@ -219,7 +220,9 @@ fn example() -> Cluster {
 }
 
 fn example_entry() -> Entry {
-    Entry { level: FeatureLevel(6), log_time: Timestamp::from_millis(START), commands: commands_of_tokens() }
+    let mut commands = commands_of_tokens();
+    commands.push(Command::RaiseLevel { to: FeatureLevel(6) });
+    Entry { level: FeatureLevel(6), log_time: Timestamp::from_millis(START), commands }
 }
 
 #[test]
