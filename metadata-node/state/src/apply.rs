@@ -129,22 +129,10 @@ impl State {
                 self.jobs.somebody_writes(at);
                 Ok(Reply::SegmentsCommitted(committed))
             }
-            Command::CreateTopic { id, request } => {
-                let created = self.topics.create(*id, request, at.time)?;
-                if created.newly_created {
-                    self.groups.topic_grew(&self.topics, &created.name);
-                }
-                Ok(Reply::TopicCreated(created))
-            }
-            Command::AlterTopic(request) => {
-                let altered = self.topics.alter(request)?;
-                if request.partitions.is_some() {
-                    self.groups.topic_grew(&self.topics, &altered.name);
-                }
-                Ok(Reply::TopicAltered(altered))
-            }
-            Command::DeleteTopic(request) => self.delete_topic(at, request).map(Reply::TopicDeleted),
-            Command::TrimPartition(request) => self.trim(at, request).map(Reply::PartitionTrimmed),
+            Command::CreateTopic { .. }
+            | Command::AlterTopic(_)
+            | Command::DeleteTopic(_)
+            | Command::TrimPartition(_) => self.change_topic(at, command),
             Command::RegisterNode { .. } | Command::DeregisterNode { .. } | Command::SetVoters { .. } => {
                 self.change_nodes(at, command)
             }
@@ -182,6 +170,28 @@ impl State {
             | Command::RevokeToken(_)
             | Command::TouchToken(_) => self.change_token(at, command),
             Command::RaiseLevel { to } => self.raise_level(*to),
+        }
+    }
+
+    fn change_topic(&mut self, at: Moment, command: &Command) -> Outcome {
+        match command {
+            Command::CreateTopic { id, request } => {
+                let created = self.topics.create(*id, request, at.time)?;
+                if created.newly_created {
+                    self.groups.topic_grew(&self.topics, &created.name);
+                }
+                Ok(Reply::TopicCreated(created))
+            }
+            Command::AlterTopic(request) => {
+                let altered = self.topics.alter(request)?;
+                if request.partitions.is_some() {
+                    self.groups.topic_grew(&self.topics, &altered.name);
+                }
+                Ok(Reply::TopicAltered(altered))
+            }
+            Command::DeleteTopic(request) => self.delete_topic(at, request).map(Reply::TopicDeleted),
+            Command::TrimPartition(request) => self.trim(at, request).map(Reply::PartitionTrimmed),
+            _ => Err(Problem::new(ErrorCode::Internal, "not a change of a topic")),
         }
     }
 

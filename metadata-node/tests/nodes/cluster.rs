@@ -325,7 +325,7 @@ pub(crate) async fn call_any<C: Call + Clone>(
     deadline: Duration,
 ) -> Result<C::Reply, Problem> {
     let started = Instant::now();
-    let mut last = String::new();
+    let mut last = std::collections::BTreeMap::new();
     while started.elapsed() < PATIENCE {
         for _ in addresses {
             let address = &addresses[*first % addresses.len()];
@@ -335,13 +335,15 @@ pub(crate) async fn call_any<C: Call + Clone>(
                 Err(CallError::Refused(problem)) if problem.code == ErrorCode::OutcomeUnknown => {
                     return Err(problem);
                 }
-                Err(error) => last = error.to_string(),
+                Err(error) => {
+                    last.insert(address.clone(), error.to_string());
+                }
             }
             *first += 1;
         }
         tokio::task::yield_now().await;
     }
-    panic!("no node answered {} within {PATIENCE:?}: {last}", C::NAME);
+    panic!("no node answered {} within {PATIENCE:?}: {last:#?}", C::NAME);
 }
 
 /// A free address that nobody takes while its node is down: outside the range from which the system gives ports to

@@ -9,6 +9,7 @@ mod memory;
 use std::io;
 
 use bytes::Bytes;
+use carnax_metadata_state::FeatureLevel;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -29,7 +30,7 @@ impl StoreBuilder<Types, DiskLog, StateMachine, TempDir> for OnDisk {
         let directory = tempfile::tempdir().unwrap();
         let log = DiskLog::open(&directory.path().join("log"), Flushes::default()).unwrap();
         let store = SnapshotStore::open(directory.path().join("snapshots")).unwrap();
-        let (machine, _) = StateMachine::open(store, 0).unwrap();
+        let (machine, _) = StateMachine::open(store, 0, FeatureLevel::CURRENT).unwrap();
         Ok((directory, log, machine))
     }
 }
@@ -39,7 +40,8 @@ struct InMemory;
 impl StoreBuilder<Types, MemoryLog, StateMachine> for InMemory {
     async fn build(&self) -> Result<((), MemoryLog, StateMachine), StorageError<Types>> {
         let disk = MemoryDisk::new();
-        let (machine, _) = StateMachine::open(SnapshotStore::Memory(disk.clone()), 0).unwrap();
+        let (machine, _) =
+            StateMachine::open(SnapshotStore::Memory(disk.clone()), 0, FeatureLevel::CURRENT).unwrap();
         Ok(((), MemoryLog::open(disk, Flushes::default()), machine))
     }
 }

@@ -165,10 +165,12 @@ mod tests {
     use carnax_platform::rpc::{ChannelSettings, Router, serve};
 
     use super::*;
+    use crate::settings::RaftSettings;
     use crate::types::{LeaderId, LogId, Vote};
 
     fn desk() -> Desk {
-        Desk::new(ClusterId::from_parts(Timestamp::EPOCH, 1), NodeId(1), Arc::new(SystemClock::new()))
+        let settings = RaftSettings::new(ClusterId::from_parts(Timestamp::EPOCH, 1), NodeId(1));
+        Desk::new(&settings, Arc::new(SystemClock::new()))
     }
 
     fn request() -> Request {

@@ -17,6 +17,7 @@ use super::cluster::{
     DEADLINE, Rack, command, free_address, join, leader, propose_somehow, retry, wait_until,
 };
 use crate::network::{Connections, Desk};
+use crate::settings::RaftSettings;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_elect_propose_apply_and_read() {
@@ -131,7 +132,7 @@ async fn a_message_for_another_node_or_cluster_is_refused() {
     let rack = Rack::new();
     let node = rack.start(1).await;
     let ask = async |cluster, to| {
-        let desk = Desk::new(cluster, NodeId(9), Arc::new(SystemClock::new()));
+        let desk = Desk::new(&RaftSettings::new(cluster, NodeId(9)), Arc::new(SystemClock::new()));
         let connections = Connections::new(desk, Arc::new(TcpNetwork), DEADLINE);
         match connections.read_index(to, &node.address, DEADLINE).await {
             Err(CallError::Refused(problem)) => problem.code,
