@@ -10,6 +10,8 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::tls::Roles;
+
 /// Makes and takes connections. A component, so that a simulation can lose, delay and cut them.
 ///
 /// Addresses are `host:port`. Names are resolved anew for each connection.
@@ -35,19 +37,41 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
 
+/// Who is at the other end of a connection, as far as the network has found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Nobody was asked for a certificate: whoever can reach the network is trusted, or shows who he is by other means.
+    Anyone,
+    /// A member of the cluster, by the names in its certificate.
+    Member(Roles),
+}
+
 /// A connection, made by any [`Network`].
-pub struct Connection(Box<dyn Duplex>);
+pub struct Connection {
+    inner: Box<dyn Duplex>,
+    peer: Peer,
+}
 
 impl Connection {
-    /// Wraps what carries the bytes.
+    /// Wraps what carries the bytes to and from [`Peer::Anyone`].
     pub fn new(inner: impl Duplex) -> Self {
-        Self(Box::new(inner))
+        Self::of(Peer::Anyone, inner)
+    }
+
+    /// Wraps what carries the bytes to and from a peer.
+    pub fn of(peer: Peer, inner: impl Duplex) -> Self {
+        Self { inner: Box::new(inner), peer }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
     }
 }
 
 impl Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").finish_non_exhaustive()
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
@@ -57,21 +81,21 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -79,11 +103,11 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.inner.is_write_vectored()
     }
 }
 

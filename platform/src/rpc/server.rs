@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use super::codec::MessagePack;
 use super::{BidirectionalCall, path, status};
-use crate::network::{Connection, Listener};
+use crate::network::{Connection, Listener, Peer};
 
 /// Requests that one connection may have open.
 const CONCURRENT_STREAMS_MAX: u32 = 4_096;
@@ -220,7 +220,9 @@ impl tower::Service<http::Request<Body>> for Service {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Peer {
+        self.peer()
+    }
 }
