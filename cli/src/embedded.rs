@@ -12,6 +12,7 @@ use carnax_object_store::{ObjectStore, ObjectStoreSettings, ObjectStoreUrl};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::{TcpNetwork, is_loopback};
+use carnax_platform::tls::ClusterTlsSettings;
 use carnax_queue::SqsQueues;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -110,6 +111,8 @@ fn node_settings(dir: &Path, url: &ObjectStoreUrl) -> carnax_metadata_node::Sett
         feature_level_max: None,
         admin_token_file: None,
         admin_token: None,
+        tls: ClusterTlsSettings::default(),
+        http_tls: false,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use carnax_core::limits;
 use carnax_object_store::ObjectStoreUrl;
 use carnax_platform::network::is_loopback;
+use carnax_platform::tls::ClusterTlsSettings;
 use clap::{Args, Command, FromArgMatches, Parser, ValueEnum};
 
 use crate::access::Rule;
 use crate::deliberate_bugs::DeliberateBugs;
 use crate::ingest::IngestRules;
+use crate::tls::HttpsSettings;
 
 /// The command line of `carnax-frontend`.
 #[derive(Debug, Clone, Parser)]
@@ -90,6 +92,12 @@ pub struct Settings {
     /// How connections are served.
     #[command(flatten)]
     pub http: HttpSettings,
+    /// The certificate that clients see.
+    #[command(flatten)]
+    pub https: HttpsSettings,
+    /// The certificate that metadata nodes see.
+    #[command(flatten)]
+    pub tls: ClusterTlsSettings,
     /// Whether commits are watched only while somebody waits for one, so that nothing goes on between two requests: for
     /// places where a process stands still then.
     #[arg(skip)]

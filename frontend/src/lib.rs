@@ -25,9 +25,11 @@ pub mod maintenance;
 mod metadata_client;
 mod metrics;
 mod run;
+mod tls;
 pub mod verify;
 
 pub use config::{AccessRule, Options, Role, Settings};
 pub use run::{Components, Frontend, RunError, run};
+pub use tls::HttpsSettings;
 
 pub use http::{Deadline, Permission, Route, routes};

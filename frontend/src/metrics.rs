@@ -1,9 +1,13 @@
 //! What a frontend measures. All names stand here.
 
+mod tls;
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use tls::TlsMetrics;
 
 /// From half a millisecond to half a minute.
 const SECONDS: [f64; 15] =
@@ -33,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) sessions_abandoned: IntCounter,
     pub(crate) maintenance: MaintenanceMetrics,
     pub(crate) polling: PollingMetrics,
+    pub(crate) tls: TlsMetrics,
 }
 
 /// Who was let in.
@@ -137,6 +142,7 @@ impl Metrics {
             ),
             maintenance: MaintenanceMetrics::new(&counter),
             polling: PollingMetrics::new(&registry),
+            tls: TlsMetrics::new(&registry),
             registry,
         }
     }

@@ -10,6 +10,7 @@ use carnax_object_store::ObjectStore;
 use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 use carnax_platform::network::Network;
+use carnax_platform::tls::TlsError;
 use carnax_queue::Queues;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
@@ -32,6 +33,7 @@ use crate::metadata_client::MetadataClient;
 use crate::metadata_client::feed::CommitFeed;
 use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 
 /// How long the append line may take, once nobody waits for its answers any more.
 const LINE_GRACE: Duration = Duration::from_secs(5);
@@ -87,6 +89,9 @@ pub enum RunError {
     /// The addresses of the metadata nodes are no addresses.
     #[error("metadata nodes are not named right")]
     Metadata(#[source] io::Error),
+    /// Certificates cannot be used, or are missing.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address to listen on cannot be used.
     #[error("cannot listen on {address}")]
     Listen {
@@ -117,7 +122,7 @@ pub async fn run(
     let address = listener.local_address().map_err(listen_error)?;
     let frontend = Frontend::new(&settings, components, &address.to_string())?;
     tracing::info!(%address, object_store = %settings.object_store, "frontend serves");
-    let server = tokio::spawn(frontend.server().serve(listener));
+    let server = tokio::spawn(frontend.server().serve(frontend.tls.listener(listener)));
     let worker = tokio::spawn(frontend.maintain());
     let pollers = Pollers::start(&frontend);
     listening(address);
@@ -156,6 +161,7 @@ pub struct Frontend {
     connections: TaskTracker,
     line: JoinHandle<()>,
     feed: JoinHandle<()>,
+    tls: Tls,
     uploads: TaskTracker,
     appends: TaskTracker,
     draining: CancellationToken,
@@ -176,19 +182,17 @@ impl Frontend {
     /// it.
     ///
     /// # Errors
-    /// `AppendMemory`, `OpenAccess`, `Metadata`.
+    /// `AppendMemory`, `OpenAccess`, `Tls`, `Metadata`.
     pub fn new(settings: &Settings, components: Components, name: &str) -> Result<Self, RunError> {
         let rule = check(settings)?;
         let Components { clock, entropy, network, object_store, .. } = components.clone();
-        let client = MetadataClient::new(network, &settings.metadata, settings.calls.clone());
-        let client = Arc::new(client.map_err(RunError::Metadata)?);
+        let tls = Tls::open(settings, &clock)?;
+        let client = metadata_client(settings, tls.network(network))?;
         let metrics = Arc::new(Metrics::new());
-        let draining = CancellationToken::new();
-        let cut = CancellationToken::new();
+        let [draining, closing, cut] = [(); 3].map(|()| CancellationToken::new());
         let cache = ReadCache::new(Arc::clone(&object_store), &settings.fetch, Arc::clone(&metrics));
-        let cache = Arc::new(cache);
         let topics = Topics::new(Arc::clone(&client), Arc::clone(&clock), settings.calls.topic_cache);
-        let topics = Arc::new(topics);
+        let (cache, topics) = (Arc::new(cache), Arc::new(topics));
         let (uploads, appends) = (TaskTracker::new(), TaskTracker::new());
         let context = Arc::new(AppendContext {
             settings: settings.append.clone(),
@@ -230,7 +234,7 @@ impl Frontend {
             draining: draining.clone(),
         };
         let (api, connections) = (Arc::new(api), TaskTracker::new());
-        let closing = CancellationToken::new();
+        connections.spawn(tls.clone().tend(Arc::clone(&api.metrics), closing.clone()));
         let _guards = [&draining, &closing, &cut].map(|token| token.clone().drop_guard());
         Ok(Self {
             settings: settings.clone(),
@@ -241,6 +245,7 @@ impl Frontend {
             connections,
             line,
             feed,
+            tls,
             uploads,
             appends,
             draining,
@@ -349,6 +354,11 @@ impl Frontend {
         uploads.close();
         uploads.wait().await;
     }
+}
+
+fn metadata_client(settings: &Settings, network: Arc<dyn Network>) -> Result<Arc<MetadataClient>, RunError> {
+    let client = MetadataClient::new(network, &settings.metadata, settings.calls.clone());
+    client.map(Arc::new).map_err(RunError::Metadata)
 }
 
 async fn watch(

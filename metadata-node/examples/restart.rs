@@ -23,6 +23,7 @@ use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
 use carnax_platform::rpc::{Channel, ChannelSettings};
+use carnax_platform::tls::ClusterTlsSettings;
 use carnax_queue::SqsQueues;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -124,6 +125,8 @@ async fn start(dir: &Path, store: &Arc<dyn ObjectStore>) -> Result<Running> {
         feature_level_max: None,
         admin_token_file: None,
         admin_token: None,
+        tls: ClusterTlsSettings::default(),
+        http_tls: false,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = Components {

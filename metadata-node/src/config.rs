@@ -7,6 +7,7 @@ use std::time::Duration;
 use carnax_core::access::{InvalidToken, Token};
 use carnax_metadata_state::FeatureLevel;
 use carnax_object_store::ObjectStoreUrl;
+use carnax_platform::tls::ClusterTlsSettings;
 use clap::Args;
 
 use crate::backup::BackupSettings;
@@ -73,6 +74,14 @@ pub struct Settings {
     /// For tests of upgrades: act as a build that knows only up to this feature level.
     #[arg(long, env = "CARNAX_FEATURE_LEVEL_MAX", value_name = "N", hide = true)]
     pub feature_level_max: Option<u32>,
+
+    /// Certificates for the RPC between nodes and with frontends.
+    #[command(flatten)]
+    pub tls: ClusterTlsSettings,
+
+    /// Serve the HTTP port with the certificate of --tls-cert; clients show none.
+    #[arg(long, env = "CARNAX_HTTP_TLS")]
+    pub http_tls: bool,
 
     /// How often a leader tells followers that it is there.
     #[arg(skip = Duration::from_millis(200))]

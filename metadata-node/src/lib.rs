@@ -35,6 +35,7 @@ mod retention;
 mod rpc;
 mod run;
 mod stamper;
+mod tls;
 
 pub use backup::{BackupMode, BackupSettings, VaultError};
 pub use bootstrap::BootstrapError;

@@ -1,10 +1,14 @@
 //! The metrics of a metadata node; all their names stand here, their meaning in `docs/metrics.md`.
 
+mod tls;
+
 use std::time::Duration;
 
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+
+pub(crate) use tls::TlsMetrics;
 
 /// One node's metrics, in a registry of its own: several nodes may live in one process.
 #[derive(Debug, Clone)]
@@ -28,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) wakeups: WakeupMetrics,
     pub(crate) jobs: JobMetrics,
     pub(crate) backup: BackupMetrics,
+    pub(crate) tls: TlsMetrics,
 }
 
 /// How the backup is getting on.
@@ -147,6 +152,7 @@ impl Metrics {
             wakeups: WakeupMetrics::new(&gauge, &counters),
             jobs: JobMetrics::new(&registry, &gauge, &counter, &counters),
             backup: BackupMetrics::new(&gauge, &counter, &counters),
+            tls: TlsMetrics::new(&registry),
             refused: by_code("carnax_metadata_refused_total", "Calls answered with a problem, by its code."),
             units_refused: by_code(
                 "carnax_metadata_units_refused_total",

@@ -10,6 +10,7 @@ use carnax_platform::clock::Clock;
 use carnax_platform::entropy::Entropy;
 use carnax_platform::network::{Listener, Network};
 use carnax_platform::rpc;
+use carnax_platform::tls::TlsError;
 use carnax_queue::Queues;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::group_sessions::{self, GroupSessions};
 use crate::handle::Handle;
 use crate::identity::{Disk, Identity, IdentityError};
 use crate::stamper::Stamper;
+use crate::tls::Tls;
 use crate::{announce, due_jobs, http, join, retention};
 
 /// How long answers in progress may take when the node stops.
@@ -68,6 +70,9 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// Certificates cannot be used, or are missing.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The disk does not say who it is.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -104,8 +109,10 @@ pub async fn run(
     shutdown: CancellationToken,
     listening: impl FnOnce(Listening) + Send,
 ) -> Result<(), RunError> {
+    let tls = Tls::open(&settings, &components.clock)?;
+    let http_listener = tls.http(listen(&*components.network, &settings.http_listen).await?);
+    let components = Components { network: tls.network(components.network), ..components };
     let mut node_listener = listen(&*components.network, &settings.node_listen).await?;
-    let http_listener = listen(&*components.network, &settings.http_listen).await?;
     let at = |listener: &dyn Listener, address: &str| {
         listener.local_address().map_err(|source| RunError::Listen { address: address.to_owned(), source })
     };
@@ -122,6 +129,7 @@ pub async fn run(
     let tasks = TaskTracker::new();
     let stop_http = CancellationToken::new();
     tasks.spawn(http::serve(http_listener, Arc::clone(&joined), stop_http.clone()));
+    tasks.spawn(tls.clone().keep_fresh(stop_http.clone()));
 
     let entered = tokio::select! {
         entered = enter(&settings, &components, &advertised) => Some(entered),
@@ -133,6 +141,7 @@ pub async fn run(
         Some(Err(error)) => Err(error),
         Some(Ok(node)) => {
             let _ = joined.set(node.duties.handle.clone());
+            tasks.spawn(tls.show(node.duties.handle.metrics().tls.clone(), stop_http.clone()));
             serve(node, node_listener, shutdown).await
         }
     };

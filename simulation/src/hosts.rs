@@ -70,6 +70,8 @@ impl NodeHost {
             feature_level_max: None,
             admin_token_file: None,
             admin_token: None,
+            tls: carnax_platform::tls::ClusterTlsSettings::default(),
+            http_tls: false,
             snapshot_log_bytes: self.snapshot_log_bytes,
         };
         let components = carnax_metadata_node::Components {

@@ -17,8 +17,9 @@ use carnax_metadata_node::{
 use carnax_object_store::{FaultStore, MemoryStore};
 use carnax_platform::clock::{Clock, SystemClock};
 use carnax_platform::entropy::SystemEntropy;
-use carnax_platform::network::TcpNetwork;
+use carnax_platform::network::{Network, TcpNetwork};
 use carnax_platform::rpc::{CallError, Channel, ChannelSettings};
+use carnax_platform::tls::ClusterTlsSettings;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -42,10 +43,16 @@ pub(crate) struct TestCluster {
     /// The level that nodes know that start from now on; none: all that there is.
     pub(crate) feature_level_max: Option<u32>,
     pub(crate) queues: Arc<TestQueues>,
+    /// How this test reaches the nodes.
+    pub(crate) network: Arc<dyn Network>,
 }
 
 pub(crate) struct TestNode {
     pub(crate) address: String,
+    /// How it reaches others and is reached.
+    pub(crate) network: Arc<dyn Network>,
+    /// Its certificates.
+    pub(crate) tls: ClusterTlsSettings,
     dir: TempDir,
     clock: Arc<LeapingClock>,
     /// What it writes to instead of its folder.
@@ -100,6 +107,8 @@ impl TestCluster {
         let addresses: Vec<String> = (0..count).map(|_| free_address()).collect();
         let node = |address: &String| TestNode {
             address: address.clone(),
+            network: Arc::new(TcpNetwork),
+            tls: ClusterTlsSettings::default(),
             dir: tempfile::tempdir().unwrap(),
             clock: Arc::new(LeapingClock { system: SystemClock::new(), ahead_seconds: AtomicU64::new(0) }),
             memory: None,
@@ -108,7 +117,8 @@ impl TestCluster {
         let store = Arc::new(FaultStore::new(MemoryStore::new()));
         let (backup, queues) = (BackupSettings::off(), Arc::default());
         let nodes = addresses.iter().map(node).collect();
-        Self { nodes, addresses, store, backup, admin_token: None, feature_level_max: None, queues }
+        let network = Arc::new(TcpNetwork);
+        Self { nodes, addresses, store, backup, admin_token: None, feature_level_max: None, queues, network }
     }
 
     /// A cluster that runs and takes appends, on disks of which a test says how much room they have.
@@ -157,12 +167,14 @@ impl TestCluster {
             feature_level_max: self.feature_level_max,
             admin_token_file: None,
             admin_token: self.admin_token.clone(),
+            tls: node.tls.clone(),
+            http_tls: false,
             snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
         };
         let components = Components {
             clock: Arc::clone(&node.clock) as _,
             entropy: Arc::new(SystemEntropy),
-            network: Arc::new(TcpNetwork),
+            network: Arc::clone(&node.network),
             object_store: Arc::clone(&self.store) as _,
             queues: Arc::clone(&self.queues) as _,
             disk: match &node.memory {
@@ -256,14 +268,14 @@ impl TestCluster {
     }
 
     pub(crate) fn channel(&self, node: usize) -> Channel {
-        channel_to(&self.nodes[node].address)
+        channel_to(&self.network, &self.nodes[node].address)
     }
 
     /// Asks all running nodes in turn until one answers; failures without side effects are repeated.
     pub(crate) async fn call<C: Call + Clone>(&self, request: C) -> Result<C::Reply, Problem> {
         let running = self.nodes.iter().filter(|node| node.running.is_some());
         let addresses: Vec<String> = running.map(|node| node.address.clone()).collect();
-        call_any(&addresses, &mut 0, request, Duration::from_secs(5)).await
+        call_any(&self.network, &addresses, &mut 0, request, Duration::from_secs(5)).await
     }
 
     /// The addresses of all nodes, whether or not they run.
@@ -312,13 +324,14 @@ impl TestCluster {
     }
 }
 
-fn channel_to(address: &str) -> Channel {
-    Channel::new(Arc::new(TcpNetwork), address, &ChannelSettings::default()).unwrap()
+fn channel_to(network: &Arc<dyn Network>, address: &str) -> Channel {
+    Channel::new(Arc::clone(network), address, &ChannelSettings::default()).unwrap()
 }
 
 /// Asks the nodes in turn until one answers, from `first` on, which becomes the one that did; failures without side effects
 /// are repeated.
 pub(crate) async fn call_any<C: Call + Clone>(
+    network: &Arc<dyn Network>,
     addresses: &[String],
     first: &mut usize,
     request: C,
@@ -329,7 +342,7 @@ pub(crate) async fn call_any<C: Call + Clone>(
     while started.elapsed() < PATIENCE {
         for _ in addresses {
             let address = &addresses[*first % addresses.len()];
-            match channel_to(address).call(request.clone(), deadline).await {
+            match channel_to(network, address).call(request.clone(), deadline).await {
                 Ok(reply) => return Ok(reply),
                 Err(CallError::Refused(problem)) if !problem.code.retryable() => return Err(problem),
                 Err(CallError::Refused(problem)) if problem.code == ErrorCode::OutcomeUnknown => {

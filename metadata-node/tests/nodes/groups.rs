@@ -11,6 +11,7 @@ use carnax_core::metadata::{
 };
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
+use carnax_platform::network::Network;
 use carnax_platform::rpc::CallError;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A member that does as it is told.
 struct Member {
     addresses: Vec<String>,
+    network: Arc<dyn Network>,
     /// The place of the address that answered last.
     leader: usize,
     id: String,
@@ -40,7 +42,13 @@ impl Member {
             session_timeout_millis: session.as_millis().try_into().unwrap(),
         };
         let now = cluster.call(request).await.unwrap();
-        Self { addresses: cluster.addresses(), leader: 0, id: id.to_owned(), now }
+        Self {
+            addresses: cluster.addresses(),
+            network: Arc::clone(&cluster.network),
+            leader: 0,
+            id: id.to_owned(),
+            now,
+        }
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -56,7 +64,7 @@ impl Member {
     /// is paused, is not waited for longer than a session of the tests lasts.
     async fn beat(&mut self) -> Result<(), Problem> {
         let heartbeat = self.heartbeat();
-        self.now = call_any(&self.addresses, &mut self.leader, heartbeat, SECOND * 2).await?;
+        self.now = call_any(&self.network, &self.addresses, &mut self.leader, heartbeat, SECOND * 2).await?;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod jobs;
 mod queues;
 mod restores;
 mod stories;
+mod tls;
 mod tokens;
 mod upgrades;
 mod wakeups;

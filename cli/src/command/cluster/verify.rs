@@ -9,7 +9,9 @@ use carnax_frontend::verify::{
     Depth, Heap, Problem, Progress, Records, Report, Step, Unreferenced, VerifyError, VerifySettings,
 };
 use carnax_object_store::{ObjectStoreSettings, ObjectStoreUrl};
-use carnax_platform::network::TcpNetwork;
+use carnax_platform::clock::SystemClock;
+use carnax_platform::network::{Network, TcpNetwork};
+use carnax_platform::tls::{ClusterTls, ClusterTlsSettings, Part};
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
@@ -39,6 +41,9 @@ pub(crate) struct Verify {
     /// Requests to the object store at the same time
     #[arg(long, value_name = "REQUESTS", default_value = "16")]
     concurrency: usize,
+    /// The certificate that metadata nodes see
+    #[command(flatten)]
+    tls: ClusterTlsSettings,
 }
 
 impl Verify {
@@ -46,6 +51,11 @@ impl Verify {
         let (metadata, url) = self.places(global).await?;
         let settings = ObjectStoreSettings { s3_path_style: self.s3_path_style };
         let store = carnax_object_store::open(&url, &settings).await?;
+        let tls = ClusterTls::open(&self.tls, Part::Frontend, Arc::new(SystemClock::new()))?;
+        let network: Arc<dyn Network> = match tls {
+            Some(tls) => Arc::new(tls.network(Arc::new(TcpNetwork))),
+            None => Arc::new(TcpNetwork),
+        };
         let depth = match (self.deep, self.listing_only) {
             (true, _) => Depth::Records,
             (_, true) => Depth::Listing,
@@ -54,7 +64,7 @@ impl Verify {
         let settings = VerifySettings { metadata, depth, concurrency: self.concurrency };
         let bar = Bar::default();
         let tell = |progress: Progress| bar.show(progress);
-        let verifying = carnax_frontend::verify::verify(&settings, Arc::new(TcpNetwork), store, &tell);
+        let verifying = carnax_frontend::verify::verify(&settings, network, store, &tell);
         let verified = Box::pin(verifying).await;
         bar.end();
         let report = verified.map_err(Unfinished)?;

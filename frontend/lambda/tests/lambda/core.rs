@@ -8,6 +8,7 @@ use carnax_object_store::{ObjectStore, ObjectStoreSettings, ObjectStoreUrl};
 use carnax_platform::clock::SystemClock;
 use carnax_platform::entropy::SystemEntropy;
 use carnax_platform::network::TcpNetwork;
+use carnax_platform::tls::ClusterTlsSettings;
 use carnax_queue::SqsQueues;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -52,6 +53,8 @@ pub async fn start() -> Core {
         feature_level_max: None,
         admin_token_file: None,
         admin_token: None,
+        tls: ClusterTlsSettings::default(),
+        http_tls: false,
         snapshot_log_bytes: carnax_metadata_node::SNAPSHOT_LOG_BYTES,
     };
     let components = Components {
