@@ -45,6 +45,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "CARNAX_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
+    /// Who signs the certificates of https endpoints, PEM; without, those whom the operating system trusts
+    #[arg(long, global = true, env = "CARNAX_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
     /// How results are written to standard output
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) output: Format,
@@ -109,6 +113,11 @@ impl Global {
             .request_timeout(request_timeout);
         if let Some(token) = self.token()? {
             builder = builder.token(token);
+        }
+        if let Some(path) = &self.ca_file {
+            let pem = std::fs::read(path);
+            let pem = pem.with_context(|| format!("the file {} cannot be read", path.display()))?;
+            builder = builder.ca_certificates(pem);
         }
         Ok(builder.build()?)
     }

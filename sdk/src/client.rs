@@ -20,7 +20,9 @@ use crate::producer::ProducerBuilder;
 use crate::raw::Raw;
 use crate::retry::{self, Operation, RetrySettings};
 use crate::route::{Route, Routes};
-use crate::transport::{ApiAnswer, ApiRequest, Connector, Endpoint, Endpoints, TcpConnector, Transport};
+use crate::transport::{
+    ApiAnswer, ApiRequest, Connector, Endpoint, Endpoints, PooledConnector, TcpConnector, Tls, Transport,
+};
 
 /// A client of a Carnax cluster. Cheap to clone; clones share connections and what is known of the endpoints.
 #[derive(Debug, Clone)]
@@ -144,6 +146,7 @@ pub struct ClientBuilder {
     endpoints: Vec<String>,
     token: Option<String>,
     connector: Arc<dyn Connector>,
+    authorities: Option<Vec<u8>>,
     connect_timeout: Duration,
     request_timeout: Duration,
     operation_timeout: Duration,
@@ -161,6 +164,7 @@ impl Default for ClientBuilder {
             endpoints: Vec::new(),
             token: None,
             connector: Arc::new(TcpConnector),
+            authorities: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             operation_timeout: Duration::from_secs(60),
@@ -185,7 +189,7 @@ impl fmt::Debug for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where frontends listen, as `http://host:port`; the first one is used until it fails, then the next.
+    /// Where frontends listen, as `http://host:port` or `https://host:port`; the first one is used until it fails, then the next.
     #[must_use]
     pub fn endpoints<T: Into<String>>(mut self, endpoints: impl IntoIterator<Item = T>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
@@ -200,7 +204,15 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a connection may take to come about (default 5 s).
+    /// Who signs the certificates of `https` endpoints, as PEM: one certificate of an authority or several. Without, those
+    /// whom the operating system trusts.
+    #[must_use]
+    pub fn ca_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.authorities = Some(pem.into());
+        self
+    }
+
+    /// How long a connection may take to come about, TLS included (default 5 s).
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -263,18 +275,21 @@ impl ClientBuilder {
     /// Makes the client. Connects to nothing yet.
     ///
     /// # Errors
-    /// No endpoint, or one that is no `http://host:port`; a token that is none.
+    /// No endpoint, or one that is neither `http://host:port` nor `https://host:port`; a token that is none; certificates of
+    /// authorities that cannot be used, or an `https` endpoint and none.
     pub fn build(self) -> Result<Client, BuildError> {
         let endpoints: Vec<Endpoint> =
             self.endpoints.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         if endpoints.is_empty() {
             return Err(BuildError::NoEndpoint);
         }
+        let secure = self.authorities.is_some() || endpoints.iter().any(Endpoint::is_secure);
+        let tls = if secure { Some(Tls::new(self.authorities.as_deref())?) } else { None };
         let endpoints = Endpoints::new(endpoints, self.endpoint_rest);
         let token = self.token.map(|token| token.trim().parse()).transpose()?;
+        let connector = PooledConnector::new(self.connector, tls, self.connect_timeout);
         let transport =
-            Transport::new(endpoints, self.connector, self.connect_timeout, self.retry, self.random)
-                .with_token(token.as_ref());
+            Transport::new(endpoints, connector, self.retry, self.random).with_token(token.as_ref());
         let shared = Shared {
             transport,
             request_timeout: self.request_timeout,

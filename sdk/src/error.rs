@@ -34,6 +34,14 @@ pub enum RequestError {
         /// Why.
         source: SharedError,
     },
+    /// The server's certificate is not one that the client trusts for that endpoint. Nothing was sent.
+    #[error("the certificate of {endpoint} is not trusted")]
+    Untrusted {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: SharedError,
+    },
     /// The connection broke after the request may have been sent, and before the whole answer was there.
     #[error("connection to {endpoint} broke before the answer")]
     Lost {
@@ -88,7 +96,7 @@ impl RequestError {
             // What proxies say for a server that is away.
             Self::Answer { status, .. } => matches!(status, 502..=504),
             Self::GaveUp { last, .. } => last.retryable(),
-            Self::Invalid { .. } => false,
+            Self::Invalid { .. } | Self::Untrusted { .. } => false,
         }
     }
 
@@ -96,7 +104,7 @@ impl RequestError {
     pub fn side_effects(&self) -> SideEffects {
         match self {
             Self::Refused { document, .. } => document.side_effects,
-            Self::Connect { .. } | Self::Invalid { .. } => SideEffects::None,
+            Self::Connect { .. } | Self::Untrusted { .. } | Self::Invalid { .. } => SideEffects::None,
             Self::Lost { .. } | Self::TimedOut { .. } | Self::Answer { .. } => SideEffects::Possible,
             Self::GaveUp { side_effects, .. } => *side_effects,
         }
@@ -108,6 +116,7 @@ impl RequestError {
             Self::Refused { document, .. } => Some(document),
             Self::GaveUp { last, .. } => last.problem(),
             Self::Connect { .. }
+            | Self::Untrusted { .. }
             | Self::Lost { .. }
             | Self::TimedOut { .. }
             | Self::Answer { .. }
@@ -135,7 +144,7 @@ impl RequestError {
     pub(crate) fn blames_endpoint(&self) -> bool {
         match self {
             Self::Refused { document, .. } => document.status == 503,
-            Self::Connect { .. } | Self::Lost { .. } | Self::TimedOut { .. } => true,
+            Self::Connect { .. } | Self::Untrusted { .. } | Self::Lost { .. } | Self::TimedOut { .. } => true,
             Self::Answer { status, .. } => matches!(status, 502..=504),
             Self::GaveUp { .. } | Self::Invalid { .. } => false,
         }
@@ -174,11 +183,17 @@ pub enum BuildError {
     #[error(transparent)]
     Token(#[from] carnax_core::access::InvalidToken),
     /// An endpoint that is not understood.
-    #[error("an endpoint is http://HOST:PORT, not {endpoint:?}: {reason}")]
+    #[error("an endpoint is http://HOST:PORT or https://HOST:PORT, not {endpoint:?}: {reason}")]
     Endpoint {
         /// What was given.
         endpoint: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificates of authorities cannot be used.
+    #[error("certificates of authorities cannot be used: {reason}")]
+    Certificates {
+        /// What is wrong with them.
         reason: String,
     },
 }

@@ -87,7 +87,9 @@ pub(crate) async fn execute(
         }
         let wait = wait_before_next(transport, &error, attempts);
         let worth_it = Instant::now() + wait + LAST_ATTEMPT_MIN <= operation.deadline;
-        if !operation.may_repeat(&error) || !worth_it {
+        let elsewhere =
+            matches!(error, RequestError::Untrusted { .. }) && transport.endpoints().has_good(Instant::now());
+        if !(operation.may_repeat(&error) || elsewhere) || !worth_it {
             return Err(conclude(error, attempts, side_effects));
         }
         tracing::debug!(attempts, ?wait, %error, path = request.path, "request failed, trying again");

@@ -2,6 +2,7 @@
 
 mod connector;
 mod endpoints;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,8 +21,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::error::RequestError;
 use crate::retry::RetrySettings;
 
+pub(crate) use connector::PooledConnector;
 pub use connector::{Connection, Connector, TcpConnector};
 pub(crate) use endpoints::{Endpoint, Endpoints};
+pub(crate) use tls::Tls;
 
 /// Bytes of an answer that is a JSON document.
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -87,7 +90,7 @@ impl ApiAnswer {
 
 /// The connections of a client.
 pub(crate) struct Transport {
-    client: Client<connector::PooledConnector, Full<Bytes>>,
+    client: Client<PooledConnector, Full<Bytes>>,
     endpoints: Endpoints,
     /// The access token, as the header that shows it.
     authorization: Option<HeaderValue>,
@@ -98,8 +101,7 @@ pub(crate) struct Transport {
 impl Transport {
     pub(crate) fn new(
         endpoints: Endpoints,
-        connector: Arc<dyn Connector>,
-        connect_timeout: Duration,
+        connector: PooledConnector,
         retry: RetrySettings,
         random: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Self {
@@ -107,7 +109,7 @@ impl Transport {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION)
-            .build(connector::PooledConnector::new(connector, connect_timeout));
+            .build(connector);
         Self { client, endpoints, authorization: None, retry, random }
     }
 
@@ -161,7 +163,9 @@ impl Transport {
         let sent = builder.body(body).map_err(RequestError::invalid)?;
         let response = self.client.request(sent).await.map_err(|error| {
             let endpoint = at.to_string();
-            if error.is_connect() {
+            if tls::is_untrusted(&error) {
+                RequestError::Untrusted { endpoint, source: Arc::new(error) }
+            } else if error.is_connect() {
                 RequestError::Connect { endpoint, source: Arc::new(error) }
             } else {
                 RequestError::Lost { endpoint, source: Arc::new(error) }

@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::Uri;
+use http::uri::Scheme;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{self, Connected};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use super::Tls;
 
 /// What carries bytes both ways.
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -22,6 +25,8 @@ pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for T {}
 
 /// Makes connections. A component, so that a simulation can hand in its own network.
+///
+/// TLS is not its business: the client speaks it over the connection, where an endpoint begins with `https`.
 ///
 /// `address` is `host:port`; names are resolved anew for each connection. An implementation waits as long as it takes:
 /// the client drops the future when its connect time-out has passed, and then nothing may have been sent.
@@ -71,12 +76,26 @@ impl Connector for TcpConnector {
 #[derive(Debug, Clone)]
 pub(crate) struct PooledConnector {
     inner: Arc<dyn Connector>,
+    /// For endpoints that begin with `https`.
+    tls: Option<Tls>,
     timeout: Duration,
 }
 
 impl PooledConnector {
-    pub(crate) fn new(inner: Arc<dyn Connector>, timeout: Duration) -> Self {
-        Self { inner, timeout }
+    pub(crate) fn new(inner: Arc<dyn Connector>, tls: Option<Tls>, timeout: Duration) -> Self {
+        Self { inner, tls, timeout }
+    }
+
+    async fn connect(&self, uri: &Uri) -> io::Result<Box<dyn Connection>> {
+        let host = uri.host().unwrap_or_default();
+        let secure = uri.scheme() == Some(&Scheme::HTTPS);
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let connection = self.inner.connect(&format!("{host}:{port}")).await?;
+        match &self.tls {
+            Some(tls) if secure => tls.wrap(host, connection).await,
+            None if secure => Err(io::Error::other("the client was built without TLS")),
+            _ => Ok(connection),
+        }
     }
 }
 
@@ -90,11 +109,9 @@ impl tower::Service<Uri> for PooledConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { inner, timeout } = self.clone();
+        let connector = self.clone();
         Box::pin(async move {
-            let host = uri.host().unwrap_or_default();
-            let address = format!("{host}:{}", uri.port_u16().unwrap_or(80));
-            let connection = tokio::time::timeout(timeout, inner.connect(&address)).await??;
+            let connection = tokio::time::timeout(connector.timeout, connector.connect(&uri)).await??;
             Ok(PooledConnection(TokioIo::new(connection)))
         })
     }

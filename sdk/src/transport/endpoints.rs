@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::BuildError;
 
-/// Where a frontend listens: `http://host:port`, and perhaps a path that comes before every path of the API.
+/// Where a frontend listens: `http://host:port` or `https://host:port`, and perhaps a path that comes before every path of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     base: String,
@@ -19,6 +19,11 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn uri(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+
+    /// Whether it is spoken to over TLS. Schemes are case-insensitive.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.base.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
     }
 }
 
@@ -37,9 +42,8 @@ impl FromStr for Endpoint {
         let base = text.trim().trim_end_matches('/');
         let uri: Uri = base.parse().map_err(|_| invalid("it is no URL"))?;
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(invalid("TLS is not built in; put a proxy beside the client")),
-            _ => return Err(invalid("it does not begin with http://")),
+            Some("http" | "https") => {}
+            _ => return Err(invalid("it begins neither with http:// nor with https://")),
         }
         if uri.host().is_none_or(str::is_empty) || uri.query().is_some() || base.contains('@') {
             return Err(invalid("it has a host, and neither a query nor a user"));
@@ -140,9 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_plain_http_urls() {
+    fn endpoints_are_http_and_https_urls() {
         assert_eq!("http://a:80/x/".parse::<Endpoint>().unwrap().uri("/v1"), "http://a:80/x/v1");
-        for wrong in ["", "a:80", "https://a", "http://", "http://u@a", "http://a?x", "ftp://a"] {
+        let secure = ["http://a", "https://a", "HTTPS://a:1/x"]
+            .map(|text| text.parse::<Endpoint>().unwrap().is_secure());
+        assert_eq!(secure, [false, true, true]);
+        for wrong in ["", "a:80", "https://", "http://", "http://u@a", "http://a?x", "ftp://a"] {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
         }
     }

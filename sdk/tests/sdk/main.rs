@@ -14,4 +14,5 @@ mod processing;
 mod producers;
 mod producing;
 mod server;
+mod tls;
 mod tokens;

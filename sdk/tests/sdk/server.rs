@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -78,11 +79,23 @@ impl Server {
     where
         F: Future<Output = Reply> + Send + 'static,
     {
+        Self::start_as(None, script).await
+    }
+
+    /// With the certificate that it is given, over TLS.
+    pub(crate) async fn start_as<F>(
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(Seen) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(move |request| Box::pin(script(request)));
-        let task = tokio::spawn(accept(listener, script, Arc::clone(&seen)));
+        let task = tokio::spawn(accept(listener, tls, script, Arc::clone(&seen)));
         Self { url, seen, task }
     }
 
@@ -106,7 +119,12 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, script: Arc<Script>, seen: Arc<Mutex<Vec<Seen>>>) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    script: Arc<Script>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+) {
     // Connections end with the server.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -129,10 +147,16 @@ async fn accept(listener: TcpListener, script: Arc<Script>, seen: Arc<Mutex<Vec<
                 }
             }
         });
+        let tls = tls.clone();
         connections.spawn(async move {
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let builder = hyper::server::conn::http1::Builder::new();
+            let _ = match tls {
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => builder.serve_connection(TokioIo::new(stream), service).await,
+                    Err(_) => Ok(()),
+                },
+                None => builder.serve_connection(TokioIo::new(stream), service).await,
+            };
             Ok::<(), Infallible>(())
         });
     }
