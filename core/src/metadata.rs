@@ -3,11 +3,14 @@
 //! A [`Call`] is one request type, one reply type and a name; nothing is defined twice. Messages travel as MessagePack
 //! with named fields, over gRPC framing; fields are only ever added, each with a default.
 //!
+//! Each call says who may make it ([`Callers`]): servers refuse everybody else.
+//!
 //! Failures are [`Problem`](crate::problem::Problem)s. A node that does not lead answers calls that only the leader can
 //! serve with `not_leader`, naming the leader in the facts if it knows one.
 
 mod admin;
 mod append;
+mod callers;
 mod cluster;
 mod compact;
 mod fencing;
@@ -34,6 +37,7 @@ pub use append::{
     OpenSession, ProducerStamp, Routing, SegmentCommit, SegmentOutcome, SegmentsCommitted, SequenceMode,
     SessionOpened, UnitCommit, UnitOutcome, UnitSlice,
 };
+pub use callers::Callers;
 pub use cluster::{
     AddNode, ClusterStatus, ClusterUpgraded, DescribeCluster, MembershipChanged, NodeRole, NodeStatus,
     RemoveNode, TransferLeadership, UpgradeCluster,
@@ -76,6 +80,8 @@ pub use wakeup::{
 pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name under which servers know the call; never changes.
     const NAME: &'static str;
+    /// Who may make it.
+    const CALLERS: Callers;
     /// The answer.
     type Reply: Serialize + DeserializeOwned + Send + Sync + 'static;
 }
@@ -84,20 +90,24 @@ pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
 pub trait StreamCall: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name under which servers know the call; never changes.
     const NAME: &'static str;
+    /// Who may make it.
+    const CALLERS: Callers;
     /// One of the answers.
     type Item: Serialize + DeserializeOwned + Send + Sync + 'static;
 }
 
 macro_rules! calls {
-    ($($request:ident => $reply:ty;)*) => {
+    (made by $callers:ident: $($request:ident => $reply:ty;)*) => {
         $(impl Call for $request {
             const NAME: &'static str = stringify!($request);
+            const CALLERS: Callers = Callers::$callers;
             type Reply = $reply;
         })*
     };
 }
 
 calls! {
+    made by Frontends:
     OpenSession => SessionOpened;
     CommitSegments => SegmentsCommitted;
     CreateTopic => TopicDescription;
@@ -145,14 +155,19 @@ calls! {
     TouchToken => TokenTouched;
     ListTokens => TokenPage;
     FindToken => TokenFound;
-    DescribeCluster => ClusterStatus;
-    AddNode => MembershipChanged;
     RemoveNode => MembershipChanged;
     TransferLeadership => MembershipChanged;
     UpgradeCluster => ClusterUpgraded;
 }
 
+calls! {
+    made by All:
+    DescribeCluster => ClusterStatus;
+    AddNode => MembershipChanged;
+}
+
 impl StreamCall for WatchCommits {
     const NAME: &'static str = "WatchCommits";
+    const CALLERS: Callers = Callers::Frontends;
     type Item = CommitNotice;
 }

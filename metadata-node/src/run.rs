@@ -1,5 +1,8 @@
 //! Starts a node, keeps it running, and stops it.
 
+#[cfg(test)]
+mod callers;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -277,9 +280,9 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
             None
         }
     };
-    let router = crate::rpc::router(&handle, &stop).merge(raft.router());
     let stopped = stop.clone();
-    let mut server = tokio::spawn(rpc::serve(listener, router, async move { stopped.cancelled().await }));
+    let mut server =
+        tokio::spawn(rpc::serve(listener, router(&handle, &stop), async move { stopped.cancelled().await }));
 
     let ended = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
@@ -304,6 +307,11 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
     }
     raft.shutdown().await;
     ended
+}
+
+/// All calls that a node answers.
+fn router(handle: &Handle, stop: &CancellationToken) -> rpc::Router {
+    crate::rpc::router(handle, stop).merge(handle.raft().router())
 }
 
 /// Why the cluster is no more, once the backup has found out.

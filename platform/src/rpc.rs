@@ -4,6 +4,9 @@
 //! [`Problem`](carnax_core::problem::Problem); everything else is a [`CallError`] that says whether the request may have
 //! been done.
 //!
+//! Each call says who may make it. Where connections carry certificates, a server refuses everybody else before it reads the
+//! request; without certificates, whoever can connect is trusted.
+//!
 //! ```text
 //! path      /carnax.v1/<name of the call>
 //! message   gRPC frame: compressed flag (1 byte, 0) │ length (4 bytes, big-endian) │ MessagePack with named fields
@@ -17,6 +20,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use carnax_core::metadata::Callers;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,6 +31,8 @@ pub use server::{RequestStream, Router, serve};
 pub trait BidirectionalCall: Send + Sync + 'static {
     /// The name under which servers know the call; never changes.
     const NAME: &'static str;
+    /// Who may make it.
+    const CALLERS: Callers;
     /// One of the questions.
     type Request: Serialize + DeserializeOwned + Send + Sync + 'static;
     /// One of the answers.

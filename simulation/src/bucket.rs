@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnax_core::metadata::Call;
+use carnax_core::metadata::{Call, Callers};
 use carnax_core::offset::ByteRange;
 use carnax_object_store::{
     FaultStore, GetRange, ListPage, ListedObject, ObjectHead, ObjectStore, ObjectStoreError, Payload,
@@ -66,6 +66,7 @@ enum Refusal {
 
 impl Call for Request {
     const NAME: &'static str = "SimulatedBucket";
+    const CALLERS: Callers = Callers::All;
     type Reply = Answer;
 }
 

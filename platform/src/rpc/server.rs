@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use carnax_core::error_code::ErrorCode;
 use carnax_core::limits;
-use carnax_core::metadata::{Call, StreamCall};
+use carnax_core::metadata::{Call, Callers, StreamCall};
 use carnax_core::problem::Problem;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status};
 use super::codec::MessagePack;
 use super::{BidirectionalCall, path, status};
 use crate::network::{Connection, Listener, Peer};
+use crate::tls::Roles;
 
 /// Requests that one connection may have open.
 const CONCURRENT_STREAMS_MAX: u32 = 4_096;
@@ -31,10 +33,10 @@ pub type RequestStream<T> = BoxStream<'static, Result<T, Problem>>;
 
 type Handler = Arc<dyn Fn(http::Request<Body>) -> BoxFuture<'static, http::Response<Body>> + Send + Sync>;
 
-/// Knows the handler of each call.
+/// Knows the handler of each call, and who may make it.
 #[derive(Clone, Default)]
 pub struct Router {
-    handlers: BTreeMap<String, Handler>,
+    handlers: BTreeMap<String, (Callers, Handler)>,
 }
 
 impl fmt::Debug for Router {
@@ -60,7 +62,7 @@ impl Router {
         H: Fn(C) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<C::Reply, Problem>> + Send + 'static,
     {
-        self.add(C::NAME, move |request| {
+        self.add(C::NAME, C::CALLERS, move |request| {
             let handler = handler.clone();
             let service = tower::service_fn(move |request: Request<C>| {
                 let answer = handler(request.into_inner());
@@ -81,7 +83,7 @@ impl Router {
         H: Fn(C) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<BoxStream<'static, Result<C::Item, Problem>>, Problem>> + Send + 'static,
     {
-        self.add(C::NAME, move |request| {
+        self.add(C::NAME, C::CALLERS, move |request| {
             let handler = handler.clone();
             let service =
                 tower::service_fn(move |request: Request<C>| answer_stream(handler(request.into_inner())));
@@ -100,7 +102,7 @@ impl Router {
         H: Fn(RequestStream<C::Request>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<BoxStream<'static, Result<C::Reply, Problem>>, Problem>> + Send + 'static,
     {
-        self.add(C::NAME, move |request| {
+        self.add(C::NAME, C::CALLERS, move |request| {
             let handler = handler.clone();
             let service = tower::service_fn(move |request: Request<tonic::Streaming<C::Request>>| {
                 let messages =
@@ -123,11 +125,19 @@ impl Router {
         self
     }
 
-    fn add<H>(mut self, name: &str, handler: H) -> Self
+    /// The path of each call, and who may make it.
+    pub fn calls(&self) -> impl Iterator<Item = (&str, Callers)> {
+        self.handlers.iter().map(|(path, (callers, _))| (path.as_str(), *callers))
+    }
+
+    fn add<H>(mut self, name: &str, callers: Callers, handler: H) -> Self
     where
         H: Fn(http::Request<Body>) -> BoxFuture<'static, http::Response<Body>> + Send + Sync + 'static,
     {
-        assert!(self.handlers.insert(path(name), Arc::new(handler)).is_none(), "{name} has one handler");
+        assert!(
+            self.handlers.insert(path(name), (callers, Arc::new(handler))).is_none(),
+            "{name} has one handler"
+        );
         self
     }
 }
@@ -183,10 +193,7 @@ async fn answer_stream<T: 'static>(
 }
 
 fn unreadable(status: &Status) -> Problem {
-    Problem::new(
-        carnax_core::error_code::ErrorCode::Malformed,
-        format!("request stream broke: {}", status.message()),
-    )
+    Problem::new(ErrorCode::Malformed, format!("request stream broke: {}", status.message()))
 }
 
 #[derive(Clone)]
@@ -207,7 +214,10 @@ impl tower::Service<http::Request<Body>> for Service {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         match self.0.handlers.get(request.uri().path()) {
-            Some(handler) => {
+            Some((callers, _)) if !may_call(*callers, &request) => {
+                Box::pin(std::future::ready(Ok(refusal(*callers, &request).into_http())))
+            }
+            Some((_, handler)) => {
                 let answer = handler(request);
                 Box::pin(async move { Ok(answer.await) })
             }
@@ -217,6 +227,22 @@ impl tower::Service<http::Request<Body>> for Service {
             }
         }
     }
+}
+
+/// A request of which nobody knows where it came from is refused.
+fn may_call(callers: Callers, request: &http::Request<Body>) -> bool {
+    match request.extensions().get() {
+        Some(Peer::Anyone) => true,
+        Some(Peer::Member(Roles { node, frontend })) => callers.include(*node, *frontend),
+        None => false,
+    }
+}
+
+fn refusal(callers: Callers, request: &http::Request<Body>) -> Status {
+    let (path, allowed) = (request.uri().path(), callers.as_str());
+    let detail =
+        format!("{path} may be called by {allowed} alone, and the caller's certificate is for another part");
+    status::from_problem(&Problem::new(ErrorCode::Forbidden, detail))
 }
 
 impl Connected for Connection {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
-use carnax_core::metadata::{Call, StreamCall};
+use carnax_core::metadata::{Call, Callers, StreamCall};
 use carnax_core::problem::Problem;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 struct Double(u64);
 impl Call for Double {
     const NAME: &'static str = "Double";
+    const CALLERS: Callers = Callers::All;
     type Reply = u64;
 }
 
@@ -27,6 +28,7 @@ impl Call for Double {
 struct Never;
 impl Call for Never {
     const NAME: &'static str = "Never";
+    const CALLERS: Callers = Callers::All;
     type Reply = ();
 }
 
@@ -34,6 +36,7 @@ impl Call for Never {
 struct Missing;
 impl Call for Missing {
     const NAME: &'static str = "Missing";
+    const CALLERS: Callers = Callers::All;
     type Reply = ();
 }
 
@@ -41,12 +44,14 @@ impl Call for Missing {
 struct CountTo(u64);
 impl StreamCall for CountTo {
     const NAME: &'static str = "CountTo";
+    const CALLERS: Callers = Callers::All;
     type Item = u64;
 }
 
 struct Echo;
 impl BidirectionalCall for Echo {
     const NAME: &'static str = "Echo";
+    const CALLERS: Callers = Callers::All;
     type Request = String;
     type Reply = String;
 }

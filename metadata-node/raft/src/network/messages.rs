@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use carnax_core::id::LogIndex;
-use carnax_core::metadata::Call;
+use carnax_core::metadata::{Call, Callers};
 use carnax_platform::rpc::BidirectionalCall;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
@@ -22,6 +22,7 @@ macro_rules! calls {
 
         impl Call for $name {
             const NAME: &'static str = concat!("Raft", stringify!($name));
+            const CALLERS: Callers = Callers::Nodes;
             type Reply = Envelope<$reply>;
         })*
     };
@@ -46,6 +47,7 @@ pub(super) struct Append;
 
 impl BidirectionalCall for Append {
     const NAME: &'static str = "RaftAppend";
+    const CALLERS: Callers = Callers::Nodes;
     type Request = Envelope<AppendEntriesRequest<Types>>;
     type Reply = Envelope<StreamAppendResult<Types>>;
 }
@@ -56,6 +58,7 @@ pub(super) struct SendSnapshot;
 
 impl BidirectionalCall for SendSnapshot {
     const NAME: &'static str = "RaftSnapshot";
+    const CALLERS: Callers = Callers::Nodes;
     type Request = Envelope<SnapshotPart>;
     type Reply = Envelope<SnapshotResponse<Types>>;
 }
