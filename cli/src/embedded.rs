@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use carnax_frontend::AccessRule;
+use carnax_frontend::{AccessRule, HttpsSettings};
 use carnax_metadata_node::{ADMIN_TOKEN_VARIABLE, Disk};
 use carnax_object_store::{ObjectStore, ObjectStoreSettings, ObjectStoreUrl};
 use carnax_platform::clock::SystemClock;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 const LINGER: Duration = Duration::from_millis(5);
 /// A single node waits for no other: it may stand for election at once.
 const ELECTION: Duration = Duration::from_millis(300);
-/// Any free port of loopback: nobody else is to reach the metadata node.
+/// Any free port of loopback: nobody else is to reach the metadata node, or a demonstration.
 const ANY_PORT: &str = "127.0.0.1:0";
 
 /// Both servers, running.
@@ -37,8 +37,24 @@ pub(crate) struct Embedded {
 pub(crate) struct Entrance<'a> {
     pub(crate) listen: &'a str,
     pub(crate) access: Option<AccessRule>,
+    pub(crate) https: HttpsSettings,
+    /// Whether other machines may come in without TLS.
+    pub(crate) plaintext_between_machines: bool,
     /// The token that lets the first administrator in.
     pub(crate) admin_token: Option<String>,
+}
+
+impl Entrance<'static> {
+    /// Any port of this machine alone, open to everybody on it.
+    pub(crate) fn loopback() -> Self {
+        Self {
+            listen: ANY_PORT,
+            access: None,
+            https: HttpsSettings::default(),
+            plaintext_between_machines: false,
+            admin_token: None,
+        }
+    }
 }
 
 /// A server in a task of its own.
@@ -53,14 +69,14 @@ impl Embedded {
     /// # Errors
     /// Whatever keeps them from starting; an address that others reach where nobody said who may come in.
     pub(crate) async fn start(dir: &Path, entrance: Entrance<'_>) -> Result<Self> {
-        let Entrance { listen, access, admin_token } = entrance;
         let objects = dir.join("objects");
         std::fs::create_dir_all(&objects).with_context(|| format!("cannot create {}", objects.display()))?;
         let objects = objects.canonicalize()?;
         let url: ObjectStoreUrl = format!("file://{}", objects.display()).parse()?;
         let store = carnax_object_store::open(&url, &ObjectStoreSettings::default()).await?;
         let mut settings = node_settings(dir, &url);
-        settings.read_admin_token(admin_token)?;
+        settings.read_admin_token(entrance.admin_token.clone())?;
+        let Entrance { listen, access, .. } = entrance;
         if !is_loopback(listen) && access.is_none() && settings.admin_token.is_none() {
             anyhow::bail!(
                 "{listen} is reached from other machines, and there is no access token yet: put one that you made into {ADMIN_TOKEN_VARIABLE} \
@@ -68,7 +84,7 @@ impl Embedded {
             );
         }
         let (node_address, node) = start_node(settings, &store).await?;
-        let (address, frontend) = start_frontend((listen, access), node_address, url, store).await?;
+        let (address, frontend) = start_frontend(entrance, node_address, url, store).await?;
         Ok(Self { address, frontend, node })
     }
 
@@ -139,14 +155,16 @@ async fn start_node(
 }
 
 async fn start_frontend(
-    (listen, access): (&str, Option<AccessRule>),
+    entrance: Entrance<'_>,
     node: SocketAddr,
     url: ObjectStoreUrl,
     object_store: Arc<dyn ObjectStore>,
 ) -> Result<(SocketAddr, Server)> {
     let mut settings = carnax_frontend::Settings::new(vec![node.to_string()], url);
-    listen.clone_into(&mut settings.listen);
-    settings.access = access;
+    entrance.listen.clone_into(&mut settings.listen);
+    settings.access = entrance.access;
+    settings.https = entrance.https;
+    settings.tls.plaintext_between_machines = entrance.plaintext_between_machines;
     settings.append.linger = LINGER;
     let components = carnax_frontend::Components {
         clock: Arc::new(SystemClock::new()),

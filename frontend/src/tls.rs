@@ -23,6 +23,10 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let nodes = settings.metadata.iter().map(String::as_str);
+        settings.tls.check_cluster("where metadata nodes listen", nodes)?;
+        let (encrypted, remedy) = (settings.https.https_cert.is_some(), "--https-cert and --https-key");
+        settings.tls.check_open(encrypted, "where this frontend listens", &settings.listen, remedy)?;
         let cluster = ClusterTls::open(&settings.tls, Part::Frontend, Arc::clone(clock))?;
         let files = settings.https.files()?;
         let https = files.map(|files| ServerTls::open(files, Arc::clone(clock))).transpose()?;
@@ -100,6 +104,33 @@ impl HttpsSettings {
             (None, None) => Ok(None),
             (Some(_), None) => incomplete("--https-key", "--https-cert"),
             (None, Some(_)) => incomplete("--https-cert", "--https-key"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carnax_platform::clock::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frontend_speaks_openly_to_other_machines_only_with_the_words() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let open = |metadata: &str, listen: &str, said: bool| {
+            let mut settings = Settings::new(vec![metadata.to_owned()], "memory://x".parse().unwrap());
+            listen.clone_into(&mut settings.listen);
+            settings.tls.plaintext_between_machines = said;
+            Tls::open(&settings, &clock)
+        };
+        let here = "127.0.0.1:1";
+        assert!(open(here, here, false).is_ok());
+        for (metadata, listen, remedy) in
+            [("node-1:7001", here, "--tls-cert"), (here, "0.0.0.0:8080", "--https-cert")]
+        {
+            let refused = open(metadata, listen, false).unwrap_err().to_string();
+            assert!(refused.contains(remedy), "{refused}");
+            assert!(open(metadata, listen, true).is_ok());
         }
     }
 }

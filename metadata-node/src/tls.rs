@@ -21,6 +21,11 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let advertised = settings.node_advertise.iter().chain(&settings.bootstrap);
+        let ours = advertised.chain([&settings.node_listen]).map(String::as_str);
+        settings.tls.check_cluster("where metadata nodes listen", ours)?;
+        let remedy = "--http-tls, --tls-cert and --tls-key";
+        settings.tls.check_open(settings.http_tls, "the HTTP port", &settings.http_listen, remedy)?;
         let cluster = ClusterTls::open(&settings.tls, Part::Node, Arc::clone(clock))?;
         let http = if settings.http_tls { Some(http(settings, clock)?) } else { None };
         Ok(Self { cluster, http, look_every: settings.tls.look_every })

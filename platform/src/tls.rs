@@ -33,9 +33,9 @@ pub use cluster::{ClusterTls, Part, TlsNetwork};
 pub use loaded::TlsStatus;
 pub use roles::{InvalidClusterName, Roles, TlsClusterName};
 pub use server::ServerTls;
-pub use settings::{ClusterTlsSettings, IncompleteTls, PlaintextRefused, TlsFiles, check_plaintext};
+pub use settings::{ClusterTlsSettings, IncompleteTls, PlaintextRefused, TlsFiles};
 
-/// Why certificates cannot be used.
+/// Why certificates cannot be used, or are missing.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -77,4 +77,7 @@ pub enum TlsError {
     /// Some settings are there, and others are missing.
     #[error(transparent)]
     Incomplete(#[from] IncompleteTls),
+    /// Something would travel openly between machines, and nobody said that it may.
+    #[error(transparent)]
+    Plaintext(#[from] PlaintextRefused),
 }

@@ -30,7 +30,7 @@ pub(crate) struct DemoArguments {
 pub(crate) async fn run(arguments: DemoArguments) -> Result<()> {
     let temporary = tempfile::tempdir().context("no temporary folder")?;
     let dir = arguments.dir.unwrap_or_else(|| temporary.path().to_owned());
-    let entrance = Entrance { listen: "127.0.0.1:0", access: None, admin_token: None };
+    let entrance = Entrance::loopback();
     let embedded = Embedded::start(&dir, entrance).await?;
     say(&format!(
         "started    a metadata node and a frontend on http://{}, in {}",

@@ -12,7 +12,9 @@ locals {
       CARNAX_METADATA      = join(",", var.metadata_addresses)
       CARNAX_OBJECT_STORE  = var.object_store
       CARNAX_S3_PATH_STYLE = tostring(var.s3_path_style)
-      CARNAX_ACCESS        = coalesce(var.access, var.url_authorization == "AWS_IAM" ? "open-to-the-network" : "tokens")
+      # The subnets are private, and security groups say who talks to whom. With certificates in the package: docs/tls.md.
+      CARNAX_PLAINTEXT_BETWEEN_MACHINES = "true"
+      CARNAX_ACCESS                     = coalesce(var.access, var.url_authorization == "AWS_IAM" ? "open-to-the-network" : "tokens")
     },
     var.object_store_endpoint == "" ? {} : { AWS_ENDPOINT_URL_S3 = var.object_store_endpoint },
     var.settings,

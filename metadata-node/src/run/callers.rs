@@ -111,9 +111,9 @@ async fn serving(settings: Settings, stop: &CancellationToken) -> (rpc::Router, 
 
 fn settings(files: &Files) -> Settings {
     Settings {
-        node_listen: "unused".to_owned(),
+        node_listen: "127.0.0.1:0".to_owned(),
         node_advertise: None,
-        http_listen: "unused".to_owned(),
+        http_listen: "127.0.0.1:0".to_owned(),
         dir: "unused".into(),
         bootstrap: Vec::new(),
         object_store: "memory://unused".parse().unwrap(),

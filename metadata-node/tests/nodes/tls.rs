@@ -114,3 +114,15 @@ async fn nodes_of_two_clusters_never_talk() {
     let topics = cluster.call(ListTopics { prefix: String::new(), after: None, limit: 10 }).await.unwrap();
     assert_eq!(topics.topics.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_others_reach_starts_only_with_certificates_or_with_the_words() {
+    let mut cluster = TestCluster::new(1);
+    cluster.nodes[0].address = "0.0.0.0:0".to_owned();
+    cluster.start_node(0);
+    let refused = cluster.ended(0).await.to_string();
+    assert!(refused.contains("0.0.0.0:0") && refused.contains("--plaintext-between-machines"), "{refused}");
+    cluster.nodes[0].tls.plaintext_between_machines = true;
+    cluster.start_node(0);
+    cluster.stop_node(0).await;
+}

@@ -108,24 +108,71 @@ impl ClusterTlsSettings {
         }
     }
 
-    /// Whether the traffic of the cluster is encrypted.
+    /// Whether the traffic of the cluster is to be encrypted.
     pub fn is_on(&self) -> bool {
         self.tls_cert.is_some()
     }
+
+    /// Lets addresses of the cluster's traffic pass: all of them with TLS, else those on this machine, else only if the words
+    /// were said. `what` says for an error what they are for.
+    ///
+    /// # Errors
+    /// One may be on another machine, and the words were not said.
+    pub fn check_cluster<'a>(
+        &self,
+        what: &'static str,
+        addresses: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), PlaintextRefused> {
+        let remedy = "--tls-cert, --tls-key, --tls-ca and --tls-cluster";
+        let mut addresses = addresses.into_iter();
+        addresses.try_for_each(|address| self.check_open(self.is_on(), what, address, remedy))
+    }
+
+    /// Lets the address of a listener pass that is encrypted, or on this machine; else only if the words were said. `remedy`
+    /// names the flags that would encrypt it.
+    ///
+    /// # Errors
+    /// Others may reach it, and the words were not said.
+    pub fn check_open(
+        &self,
+        encrypted: bool,
+        what: &'static str,
+        address: &str,
+        remedy: &'static str,
+    ) -> Result<(), PlaintextRefused> {
+        if encrypted || self.plaintext_between_machines || is_loopback(address) {
+            return Ok(());
+        }
+        Err(PlaintextRefused { address: address.to_owned(), what, remedy })
+    }
 }
 
-/// Lets an address pass that is on this machine; others only if the words were said.
-///
-/// # Errors
-/// It is on another machine, or may be, and the words were not said.
-pub fn check_plaintext(
-    settings: &ClusterTlsSettings,
-    what: &'static str,
-    address: &str,
-    remedy: &'static str,
-) -> Result<(), PlaintextRefused> {
-    if settings.plaintext_between_machines || is_loopback(address) {
-        return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_goes_openly_to_other_machines_unless_it_is_said_in_words() {
+        let plain = ClusterTlsSettings::default();
+        let said = ClusterTlsSettings { plaintext_between_machines: true, ..plain.clone() };
+        let secure = ClusterTlsSettings { tls_cert: Some("cert.pem".into()), ..plain.clone() };
+        for (address, here) in
+            [("127.0.0.1:1", true), ("localhost:1", true), ("node-1:1", false), ("0.0.0.0:1", false)]
+        {
+            assert_eq!(plain.check_cluster("to dial", ["[::1]:1", address]).is_ok(), here, "{address}");
+            assert_eq!(plain.check_open(false, "to listen on", address, "x").is_ok(), here, "{address}");
+            assert!(said.check_cluster("to dial", [address]).is_ok());
+            assert!(secure.check_cluster("to dial", [address]).is_ok());
+            assert!(plain.check_open(true, "to listen on", address, "x").is_ok());
+            assert_eq!(
+                secure.check_open(false, "to listen on", address, "x").is_ok(),
+                here,
+                "one is not the other"
+            );
+        }
+        let refused = plain.check_cluster("to dial", ["node-1:7001"]).unwrap_err().to_string();
+        for word in ["node-1:7001", "--tls-ca", "--plaintext-between-machines", "docs/tls.md"] {
+            assert!(refused.contains(word), "{refused}");
+        }
     }
-    Err(PlaintextRefused { address: address.to_owned(), what, remedy })
 }

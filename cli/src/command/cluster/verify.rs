@@ -51,6 +51,7 @@ impl Verify {
         let (metadata, url) = self.places(global).await?;
         let settings = ObjectStoreSettings { s3_path_style: self.s3_path_style };
         let store = carnax_object_store::open(&url, &settings).await?;
+        self.tls.check_cluster("where metadata nodes listen", metadata.iter().map(String::as_str))?;
         let tls = ClusterTls::open(&self.tls, Part::Frontend, Arc::new(SystemClock::new()))?;
         let network: Arc<dyn Network> = match tls {
             Some(tls) => Arc::new(tls.network(Arc::new(TcpNetwork))),
