@@ -17,6 +17,7 @@ use carnax_s3_test_server::{ACCESS_KEY, BUCKET, S3TestServer, SECRET_KEY};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
+use crate::certificates::{self, Certificates};
 use crate::process::Process;
 use crate::wait;
 
@@ -55,6 +56,8 @@ pub struct Plan {
     pub sqs_endpoint: Option<String>,
     /// URL of the queue that is told of maintenance, for workers elsewhere; without one the frontends maintain the log.
     pub maintenance_queue: Option<String>,
+    /// What servers show each other and their clients; none for plain HTTP.
+    pub certificates: Option<Certificates>,
     /// More variables of every server.
     pub variables: Vec<(&'static str, String)>,
 }
@@ -69,6 +72,7 @@ impl Plan {
             frontends: 2,
             sqs_endpoint: None,
             maintenance_queue: None,
+            certificates: None,
             variables: Vec::new(),
         }
     }
@@ -169,12 +173,13 @@ impl ProcessCluster {
     fn node(&self, number: usize, address: &str, http: &str, bootstrap: &[String]) -> Result<MetadataNode> {
         let name = format!("node-{number}");
         let disk = self.folder()?.join(format!("{name}-disk"));
-        let arguments = [
+        let mut arguments = vec![
             ("--node-listen", address.to_owned()),
             ("--http-listen", http.to_owned()),
             ("--dir", disk.display().to_string()),
             ("--bootstrap", bootstrap.join(",")),
         ];
+        arguments.extend(self.plan.certificates.iter().flat_map(Certificates::node_flags));
         let process = self.process(&name, &self.plan.binaries.node, &arguments)?;
         Ok(MetadataNode { process, address: address.to_owned(), http: http.to_owned(), disk })
     }
@@ -186,11 +191,12 @@ impl ProcessCluster {
     pub fn add_frontend(&mut self, metadata: &[String]) -> Result<usize> {
         let number = self.frontends.len();
         let address = format!("127.0.0.1:{}", free_ports(1)?[0]);
-        let arguments = [
+        let mut arguments = vec![
             ("--listen", address.clone()),
             ("--metadata", metadata.join(",")),
             ("--linger-ms", self.plan.linger.as_millis().to_string()),
         ];
+        arguments.extend(self.plan.certificates.iter().flat_map(Certificates::frontend_flags));
         let name = format!("frontend-{number}");
         let process = self.process(&name, &self.plan.binaries.frontend, &arguments)?;
         self.frontends.push(Frontend { process, address });
@@ -297,15 +303,19 @@ impl ProcessCluster {
     /// # Errors
     /// If one ends by itself or is not ready in time.
     pub async fn wait_ready(&mut self) -> Result<()> {
-        let nodes = self.nodes.iter().map(|node| (&node.process, &node.http));
-        let frontends = self.frontends.iter().map(|frontend| (&frontend.process, &frontend.address));
-        let running = nodes.chain(frontends).filter(|(process, _)| process.should_run());
-        let waiting: Vec<(String, String)> =
-            running.map(|(process, address)| (process.name().to_owned(), address.clone())).collect();
-        for (name, address) in waiting {
+        let certificates = self.plan.certificates.clone();
+        let nodes = self.nodes.iter().map(|node| (&node.process, &node.http, None));
+        let frontends = self.frontends.iter();
+        let frontends =
+            frontends.map(|frontend| (&frontend.process, &frontend.address, certificates.as_ref()));
+        let running = nodes.chain(frontends).filter(|(process, ..)| process.should_run());
+        let waiting: Vec<(String, String, Option<&Certificates>)> = running
+            .map(|(process, address, secure)| (process.name().to_owned(), address.clone(), secure))
+            .collect();
+        for (name, address, secure) in waiting {
             wait::until(&format!("{name} is ready"), async || {
                 self.processes().try_for_each(Process::check)?;
-                Ok(wait::get(&address, "/readyz").await.filter(|(status, _)| *status == 200))
+                Ok(is_ready(&address, secure).await?.then_some(()))
             })
             .await?;
         }
@@ -376,8 +386,13 @@ impl ProcessCluster {
     /// # Errors
     /// None that can happen.
     pub fn client(&self, frontends: &[usize]) -> Result<Client> {
-        let endpoints = frontends.iter().map(|place| format!("http://{}", self.frontends[*place].address));
-        Ok(Client::builder().endpoints(endpoints).endpoint_rest(Duration::from_secs(2)).build()?)
+        let addresses: Vec<String> =
+            frontends.iter().map(|place| self.frontends[*place].address.clone()).collect();
+        let builder = match &self.plan.certificates {
+            Some(certificates) => Certificates::client(&addresses, certificates.authorities()?)?,
+            None => Client::builder().endpoints(addresses.iter().map(|address| format!("http://{address}"))),
+        };
+        Ok(builder.endpoint_rest(Duration::from_secs(2)).build()?)
     }
 
     /// A client of one frontend that never tries anything twice.
@@ -418,6 +433,13 @@ impl Drop for ProcessCluster {
             // Where standard error is closed, nobody wants to know.
             let _ = writeln!(std::io::stderr(), "logs and disks are kept in {}", kept.display());
         }
+    }
+}
+
+async fn is_ready(address: &str, secure: Option<&Certificates>) -> Result<bool> {
+    match secure {
+        Some(files) => Ok(certificates::get(address, "/readyz", &files.authorities()?).await.is_ok()),
+        None => Ok(wait::get(address, "/readyz").await.is_some_and(|(status, _)| status == 200)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The stories. Each starts a cluster of its own and says in its report what it counted.
 
+mod certificates;
 mod cold_starts;
 mod conditional;
 mod exactly_once;
@@ -62,6 +63,8 @@ pub enum Scenario {
     Restore,
     /// Every process is restarted in order while flights are written.
     RollingRestart,
+    /// All certificates and their authority are replaced under load.
+    Certificates,
     /// Four idempotent producers write the flights while frontends and leaders are killed.
     Idempotent,
     /// A group counts flights per carrier while anybody is killed.
@@ -117,7 +120,7 @@ impl Scenario {
             Self::Steady => 600,
             Self::Throttled => 30,
             Self::History => 1_000_000,
-            Self::RestartAll => 3,
+            Self::RestartAll | Self::Certificates => 3,
             Self::Restore => 2_000,
             Self::Idempotent | Self::ColdStarts => 20,
             Self::Wakeups | Self::FrozenFunction => 100,
@@ -142,6 +145,7 @@ impl Scenario {
             Self::RestartAll => Box::pin(restart_all::run(sizes)).await,
             Self::Restore => Box::pin(restore::run(sizes)).await,
             Self::RollingRestart => Box::pin(rolling_restart::run(sizes)).await,
+            Self::Certificates => Box::pin(certificates::run(sizes)).await,
             Self::Idempotent => Box::pin(idempotent::run(sizes)).await,
             Self::ExactlyOnce => Box::pin(exactly_once::run(sizes)).await,
             Self::Conditional => Box::pin(conditional::run(sizes)).await,

@@ -56,6 +56,7 @@ impl Stack {
             frontends: FRONTENDS,
             sqs_endpoint: None,
             maintenance_queue: outputs.maintenance_queue.map(|queue| queue.url),
+            certificates: None,
             variables: Vec::new(),
         };
         let cluster = ProcessCluster::start(&plan).await?;

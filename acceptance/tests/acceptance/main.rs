@@ -67,6 +67,11 @@ async fn a_rolling_restart_loses_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn certificates_and_their_authority_are_replaced_and_no_append_fails() -> Result<()> {
+    passes(Scenario::Certificates, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_writers_wins_and_a_fenced_one_never_gets_through() -> Result<()> {
     passes(Scenario::Conditional, 100).await
 }
