@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use carnax_platform::clock::Clock;
 use carnax_platform::network::{Listener, Network};
-use carnax_platform::tls::{ClusterTls, IncompleteTls, Part, ServerTls, TlsError, TlsFiles};
+use carnax_platform::tls::{ClusterTls, IncompleteTls, Part, ServerTls, Speaks, TlsError, TlsFiles};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,8 @@ impl Tls {
         settings.tls.check_open(encrypted, "where this frontend listens", &settings.listen, remedy)?;
         let cluster = ClusterTls::open(&settings.tls, Part::Frontend, Arc::clone(clock))?;
         let files = settings.https.files()?;
-        let https = files.map(|files| ServerTls::open(files, Arc::clone(clock))).transpose()?;
+        let https =
+            files.map(|files| ServerTls::open(files, Speaks::Http1And2, Arc::clone(clock))).transpose()?;
         Ok(Self { cluster, https, look_every: settings.tls.look_every })
     }
 

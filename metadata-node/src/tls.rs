@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use carnax_platform::clock::Clock;
 use carnax_platform::network::{Listener, Network};
-use carnax_platform::tls::{ClusterTls, IncompleteTls, Part, ServerTls, TlsError, TlsFiles};
+use carnax_platform::tls::{ClusterTls, IncompleteTls, Part, ServerTls, Speaks, TlsError, TlsFiles};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
@@ -88,5 +88,5 @@ fn http(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<ServerTls, TlsErr
     let given = "--http-tls";
     let cert = settings.tls.tls_cert.clone().ok_or(IncompleteTls { missing: "--tls-cert", given })?;
     let key = settings.tls.tls_key.clone().ok_or(IncompleteTls { missing: "--tls-key", given })?;
-    ServerTls::open(TlsFiles { cert, key }, Arc::clone(clock))
+    ServerTls::open(TlsFiles { cert, key }, Speaks::Http1, Arc::clone(clock))
 }

@@ -32,7 +32,7 @@ use std::path::PathBuf;
 pub use cluster::{ClusterTls, Part, TlsNetwork};
 pub use loaded::TlsStatus;
 pub use roles::{InvalidClusterName, Roles, TlsClusterName};
-pub use server::ServerTls;
+pub use server::{ServerTls, Speaks};
 pub use settings::{ClusterTlsSettings, IncompleteTls, PlaintextRefused, TlsFiles};
 
 /// Why certificates cannot be used, or are missing.

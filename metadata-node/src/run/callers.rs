@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -85,6 +86,32 @@ async fn every_call_is_open_to_those_it_is_meant_for_and_to_nobody_else() {
         }
     }
     stop.cancel();
+}
+
+#[tokio::test]
+async fn the_http_port_speaks_tls_with_clients_that_would_rather_speak_http2() {
+    let ca = Authority::new("ca");
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::write(dir.path(), &ca.issue(&[NODE]), &[&ca]).unwrap();
+    let settings = Settings { http_tls: true, ..settings(&files) };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let tls = Tls::open(&settings, &clock).unwrap();
+    let listener = tls.http(TcpNetwork.listen("127.0.0.1:0").await.unwrap());
+    let address = listener.local_address().unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(http::serve(listener, Joined::default(), stop.clone()));
+    let mut config = ClientConfig::clone(&client(&ca, None));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from(NODE).unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    stop.cancel();
+    serving.await.unwrap();
 }
 
 /// A node that is a cluster by itself, behind TLS.

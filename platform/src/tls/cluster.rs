@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use tokio_rustls::TlsConnector;
 
 use super::listener::{HANDSHAKE, TlsListener};
-use super::loaded::{Loaded, Member, Recipe};
+use super::loaded::{Loaded, Member, Recipe, ServedAs};
 use super::roles::ClusterNames;
 use super::{ClusterTlsSettings, Roles, TlsError, TlsStatus};
 use crate::clock::Clock;
@@ -39,8 +39,8 @@ impl ClusterTls {
             Part::Node => names.node.clone(),
             Part::Frontend => names.frontend.clone(),
         };
-        let member = Some(Member { ca, names, own });
-        Ok(Some(Self { loaded: Arc::new(Loaded::new(Recipe { files, member, clock })?) }))
+        let part = ServedAs::Member(Member { ca, names, own });
+        Ok(Some(Self { loaded: Arc::new(Loaded::new(Recipe { files, part, clock })?) }))
     }
 
     /// A network whose connections are those of `inner`, with mutual TLS at both ends.

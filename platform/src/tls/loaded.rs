@@ -18,7 +18,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
 use super::roles::ClusterNames;
 use super::verifier::MemberVerifier;
-use super::{TlsError, TlsFiles, expiry, files};
+use super::{Speaks, TlsError, TlsFiles, expiry, files};
 use crate::clock::Clock;
 
 /// What clients and servers of HTTP/2 agree on; older clients of a frontend speak the second one.
@@ -46,9 +46,16 @@ pub(super) struct Configs {
 /// How it is made.
 pub(super) struct Recipe {
     pub(super) files: TlsFiles,
-    /// Names and authorities of the cluster; without, a server that asks its clients for no certificate.
-    pub(super) member: Option<Member>,
+    pub(super) part: ServedAs,
     pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Whose certificate it is.
+pub(super) enum ServedAs {
+    /// One of a cluster, by its names and authorities.
+    Member(Member),
+    /// A server that asks its clients for no certificate.
+    Http(Speaks),
 }
 
 pub(super) struct Member {
@@ -102,7 +109,7 @@ impl Loaded {
     }
 
     pub(super) fn names(&self) -> Option<&ClusterNames> {
-        self.recipe.member.as_ref().map(|member| &member.names)
+        self.recipe.member().map(|member| &member.names)
     }
 
     pub(super) fn status(&self) -> TlsStatus {
@@ -173,11 +180,18 @@ impl Loaded {
 }
 
 impl Recipe {
+    fn member(&self) -> Option<&Member> {
+        match &self.part {
+            ServedAs::Member(member) => Some(member),
+            ServedAs::Http(_) => None,
+        }
+    }
+
     fn read(&self) -> Result<Contents, TlsError> {
         Ok(Contents {
             certificate: files::read(&self.files.cert)?,
             key: files::read(&self.files.key)?,
-            ca: self.member.as_ref().map(|member| files::read(&member.ca)).transpose()?,
+            ca: self.member().map(|member| files::read(&member.ca)).transpose()?,
         })
     }
 
@@ -185,34 +199,36 @@ impl Recipe {
         let chain = files::chain(&self.files.cert, &contents.certificate)?;
         let key = files::key(&self.files.key, &contents.key)?;
         let expires = expiry::not_after(&chain[0]);
-        let configs = match (&self.member, &contents.ca) {
-            (Some(member), Some(ca)) => {
+        let configs = match (&self.part, &contents.ca) {
+            (ServedAs::Member(member), Some(ca)) => {
                 self.check_name(&chain[0], &member.own)?;
                 let roots = Arc::new(files::roots(&member.ca, ca)?);
-                self.member(member, roots, chain, key)
+                self.member_configs(member, roots, chain, key)
             }
-            _ => self.server(chain, key),
+            (ServedAs::Http(Speaks::Http1), _) => self.server_configs(chain, key, &[HTTP1]),
+            _ => self.server_configs(chain, key, &[HTTP2, HTTP1]),
         };
         let unusable = |source| TlsError::Unusable { path: self.files.cert.clone(), source };
         Ok((configs.map_err(unusable)?, expires))
     }
 
-    fn server(
+    fn server_configs(
         &self,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
+        protocols: &[&[u8]],
     ) -> Result<Configs, rustls::Error> {
         let builder = ServerConfig::builder_with_details(provider(), self.time());
         let mut server = builder
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
-        server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Configs { server: Arc::new(server), client: None })
     }
 
     /// Sessions are never resumed: each connection is held against the authorities that are trusted now.
-    fn member(
+    fn member_configs(
         &self,
         member: &Member,
         roots: Arc<RootCertStore>,

@@ -5,12 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listener::TlsListener;
-use super::loaded::{Loaded, Recipe};
+use super::loaded::{Loaded, Recipe, ServedAs};
 use super::{TlsError, TlsFiles, TlsStatus};
 use crate::clock::Clock;
 use crate::network::Listener;
 
-/// The certificate of an HTTP server, over HTTP/2 and HTTP/1.1. Clones share it.
+/// The versions of HTTP that a server offers its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 and HTTP/1.1.
+    Http1And2,
+}
+
+/// The certificate of an HTTP server. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     loaded: Arc<Loaded>,
@@ -21,8 +30,8 @@ impl ServerTls {
     ///
     /// # Errors
     /// They cannot be used.
-    pub fn open(files: TlsFiles, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
-        Ok(Self { loaded: Arc::new(Loaded::new(Recipe { files, member: None, clock })?) })
+    pub fn open(files: TlsFiles, speaks: Speaks, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        Ok(Self { loaded: Arc::new(Loaded::new(Recipe { files, part: ServedAs::Http(speaks), clock })?) })
     }
 
     /// A listener whose connections are those of `inner` after their handshake.

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-use super::{ClusterTls, ClusterTlsSettings, Part, Roles, ServerTls, TlsError, TlsFiles, TlsNetwork};
+use super::{ClusterTls, ClusterTlsSettings, Part, Roles, ServerTls, Speaks, TlsError, TlsFiles, TlsNetwork};
 use crate::clock::SystemClock;
 use crate::network::{Connection, Listener, Network, Peer, TcpNetwork};
 
@@ -264,7 +264,8 @@ async fn an_http_server_shows_its_certificate_and_asks_for_none() {
     let ca = Authority::new("ca");
     let dir = tempfile::tempdir().unwrap();
     let Files { cert, key, .. } = Files::write(dir.path(), &ca.issue(&[NODE]), &[]).unwrap();
-    let tls = ServerTls::open(TlsFiles { cert, key }, Arc::new(SystemClock::new())).unwrap();
+    let tls =
+        ServerTls::open(TlsFiles { cert, key }, Speaks::Http1And2, Arc::new(SystemClock::new())).unwrap();
     let listener = tls.listener(TcpNetwork.listen("127.0.0.1:0").await.unwrap());
     let address = listener.local_address().unwrap().to_string();
     let mut peers = echo_at(listener);
