@@ -148,6 +148,7 @@ fn settings(files: &Files) -> Settings {
         maintenance_queue: None,
         backup: BackupSettings::off(),
         disk_free_min: None,
+        feature_level_max: None,
         admin_token_file: None,
         admin_token: None,
         tls: ClusterTlsSettings {
