@@ -14,7 +14,7 @@ pub(crate) mod json_record;
 mod operations;
 mod parameters;
 mod patience;
-mod problem;
+pub(crate) mod problem;
 mod producers;
 pub(crate) mod routes;
 pub(crate) mod server;

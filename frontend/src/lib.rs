@@ -17,6 +17,7 @@
 mod access;
 mod append;
 pub mod config;
+mod console;
 pub mod deliberate_bugs;
 mod fetch;
 mod http;

@@ -14,6 +14,7 @@ mod frontend {
     mod bad_input;
     mod compacting;
     mod connections;
+    mod console;
     mod fetches;
     mod group_input;
     mod groups;

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::access::{Access, Caller, FRESH};
 use crate::config::Role;
+use crate::console;
 
 /// What a caller must be allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +120,9 @@ routes! { API, api_routes:
     post "/v1/tokens" Cluster(Admin) => tokens::create;
     patch "/v1/tokens/{token}" Cluster(Admin) => tokens::alter;
     delete "/v1/tokens/{token}" Cluster(Admin) => tokens::revoke;
+    get "/console" Public => console::page;
+    get "/console/" Public => console::redirect;
+    get "/console/{asset}" Public => console::asset;
 }
 
 routes! { OPERATIONS, operation_routes:
