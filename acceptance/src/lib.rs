@@ -17,6 +17,7 @@
 //! | `known`, `bucket` | what may be answered of records that say where they stand, and what may be in the bucket |
 //! | `api`, `member` | plain HTTP, and a member of a group that speaks it |
 //! | `certificates` | what the servers show each other and their clients, replaced while they run |
+//! | `browser` | headless Chromium, driven over WebDriver |
 //! | `function` | the frontend as a Lambda function, under an emulator |
 //! | `scenario` | the stories, with their sizes as parameters |
 //!
@@ -25,6 +26,7 @@
 
 pub mod api;
 pub mod binaries;
+pub mod browser;
 pub mod bucket;
 pub mod certificates;
 pub mod cluster;

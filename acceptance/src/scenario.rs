@@ -3,6 +3,7 @@
 mod certificates;
 mod cold_starts;
 mod conditional;
+mod console;
 mod exactly_once;
 mod failover;
 mod flights;
@@ -89,6 +90,8 @@ pub enum Scenario {
     FrozenFunction,
     /// Measures the frontend as a Lambda function, under an emulator.
     ColdStarts,
+    /// The console in headless Chromium, by keyboard alone.
+    Console,
 }
 
 /// The sizes of a scenario.
@@ -113,7 +116,7 @@ impl Scenario {
     /// How many rounds prove something.
     pub fn rounds(self) -> usize {
         match self {
-            Self::Flights | Self::Failover | Self::Minority | Self::RollingRestart => 1,
+            Self::Flights | Self::Failover | Self::Minority | Self::RollingRestart | Self::Console => 1,
             Self::StaleLeader => 200,
             Self::ReadYourWrites => 10_000,
             Self::Idle | Self::LongLife => 60,
@@ -158,6 +161,7 @@ impl Scenario {
             Self::Throttled => Box::pin(throttled::run(sizes)).await,
             Self::FrozenFunction => Box::pin(frozen_function::run(sizes)).await,
             Self::ColdStarts => Box::pin(cold_starts::run(sizes)).await,
+            Self::Console => Box::pin(console::run(sizes)).await,
         }
     }
 }

@@ -130,3 +130,11 @@ async fn a_store_that_refuses_half_of_all_requests_delays_and_loses_nothing() ->
 async fn a_long_past_is_paged_out_and_read_at_both_ends() -> Result<()> {
     passes(Scenario::History, 2_000).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_works_in_a_browser_and_runs_nothing_that_a_record_contains() -> Result<()> {
+    if std::env::var("CARNAX_BROWSER").is_ok_and(|browser| browser == "skip") {
+        return Ok(());
+    }
+    passes(Scenario::Console, 1).await
+}
