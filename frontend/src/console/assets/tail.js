@@ -243,9 +243,11 @@ class List {
     this.rows = [];
     this.bytes = 0;
     this.dropped = 0;
-    this.body = h("tbody", { keydown: (event) => this.#move(event), focusin: (event) => this.#hold(event.target) });
-    const heads = ["Partition", "Offset", "Time", "Key", "Value"].map((title, index) => h("th", { scope: "col", class: index < 2 ? "number" : null }, title));
-    const table = h("table", { class: "records" }, h("caption", { class: "hidden" }, "Records"), h("thead", null, h("tr", null, heads)), this.body);
+    this.body = h("tbody", { role: "rowgroup", keydown: (event) => this.#move(event), focusin: (event) => this.#hold(event.target) });
+    // In narrow windows rows are no table rows to look at, but still to those who hear them.
+    const head = (title, index) => h("th", { scope: "col", role: "columnheader", class: index < 2 ? "number" : null }, title);
+    const heads = ["Partition", "Offset", "Time", "Key", "Value"].map(head);
+    const table = h("table", { class: "records", role: "table" }, h("caption", { class: "hidden" }, "Records"), h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)), this.body);
     this.element = h("div", { class: "scroller tail", role: "region", "aria-label": "Records", tabindex: "0" }, table);
   }
 
@@ -286,12 +288,12 @@ class List {
     const button = h("button", { type: "button", class: "value", tabindex: "-1", click: () => open(record, button) }, preview(record.value));
     return h(
       "tr",
-      null,
-      h("td", { class: "number" }, String(record.partition)),
-      h("td", { class: "number" }, count(record.offset)),
-      h("td", { class: "time" }, time(record.timestamp)),
-      h("td", { class: "key" }, preview(record.key)),
-      h("td", null, button),
+      { role: "row" },
+      h("td", { role: "cell", class: "number", "data-short": "partition" }, String(record.partition)),
+      h("td", { role: "cell", class: "number", "data-short": "offset" }, count(record.offset)),
+      h("td", { role: "cell", class: "time" }, time(record.timestamp)),
+      h("td", { role: "cell", class: "key", "data-short": "key" }, preview(record.key)),
+      h("td", { role: "cell" }, button),
     );
   }
 
