@@ -62,7 +62,7 @@ pub struct Settings {
     #[arg(long, env = "CARNAX_DISK_FREE_MIN", value_name = "BYTES")]
     pub disk_free_min: Option<u64>,
 
-    /// A file with the token that lets the first administrator in, carnax_<id>_<secret>: it is made valid while the cluster has no
+    /// A file with the token that lets the first administrator in, `carnax_<id>_<secret>`: it is made valid while the cluster has no
     /// other valid token of an administrator. The variable CARNAX_ADMIN_TOKEN may hold the token itself.
     #[arg(long, env = "CARNAX_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
