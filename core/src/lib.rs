@@ -25,3 +25,4 @@ pub mod request_hash;
 pub mod segment;
 pub mod time;
 pub mod topic;
+pub mod usage;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use carnax_core::usage::StoreRequests;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -253,6 +254,10 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
             }
         }
         .boxed()
+    }
+
+    fn take_requests(&self) -> StoreRequests {
+        self.inner.take_requests()
     }
 }
 

@@ -24,12 +24,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use carnax_core::offset::ByteRange;
+use carnax_core::usage::StoreRequests;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::error::ObjectStoreError;
 use crate::key::{Version, check_key};
 use crate::payload::Payload;
+use crate::requests::RequestCounter;
 use crate::store::{GetRange, ListPage, ObjectHead, ObjectStore, StoreFuture, Verb, check_limit};
 use publish::Publisher;
 
@@ -40,6 +42,7 @@ use publish::Publisher;
 #[derive(Debug, Clone)]
 pub struct FolderStore {
     folder: Arc<Publisher>,
+    requests: Arc<RequestCounter>,
 }
 
 impl FolderStore {
@@ -54,25 +57,29 @@ impl FolderStore {
                 detail: format!("the folder {} cannot be opened for writing", root.display()),
                 source: Some(Arc::new(error)),
             })?;
-            Ok(Self { folder: Arc::new(folder) })
+            Ok(Self { folder: Arc::new(folder), requests: Arc::default() })
         })
         .await
     }
 
-    /// Runs a verb to its end on a thread that may block.
+    /// Counts a verb, and runs it to its end on a thread that may block.
     fn run<'a, T: Send + 'static>(
         &self,
-        verb: impl FnOnce(&Publisher) -> Result<T, ObjectStoreError> + Send + 'static,
+        verb: Verb,
+        work: impl FnOnce(&Publisher) -> Result<T, ObjectStoreError> + Send + 'static,
     ) -> StoreFuture<'a, T> {
+        if verb != Verb::DeleteMany {
+            self.requests.count(verb);
+        }
         let folder = Arc::clone(&self.folder);
-        blocking(move || verb(&folder)).boxed()
+        blocking(move || work(&folder)).boxed()
     }
 }
 
 impl ObjectStore for FolderStore {
     fn put_if_absent<'a>(&'a self, key: &'a str, payload: Payload) -> StoreFuture<'a, ()> {
         let key = key.to_owned();
-        self.run(move |folder| {
+        self.run(Verb::PutIfAbsent, move |folder| {
             check_key(&key)?;
             folder.create(Verb::PutIfAbsent, &key, payload.chunks()).map(drop)
         })
@@ -85,7 +92,7 @@ impl ObjectStore for FolderStore {
         bytes: Bytes,
     ) -> StoreFuture<'a, Version> {
         let key = key.to_owned();
-        self.run(move |folder| {
+        self.run(Verb::CompareAndSwap, move |folder| {
             check_key(&key)?;
             match expected {
                 Some(expected) => folder.replace(&key, expected, &[bytes]),
@@ -96,7 +103,7 @@ impl ObjectStore for FolderStore {
 
     fn get<'a>(&'a self, key: &'a str, range: GetRange) -> StoreFuture<'a, (Bytes, Version)> {
         let key = key.to_owned();
-        self.run(move |folder| {
+        self.run(Verb::Get, move |folder| {
             check_key(&key)?;
             range.check(&key)?;
             let (file, metadata) = open_object(folder.root(), Verb::Get, &key)?;
@@ -108,7 +115,7 @@ impl ObjectStore for FolderStore {
 
     fn head<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ObjectHead> {
         let key = key.to_owned();
-        self.run(move |folder| {
+        self.run(Verb::Head, move |folder| {
             check_key(&key)?;
             let (file, metadata) = open_object(folder.root(), Verb::Head, &key)?;
             let crc32c = checksum(&file).map_err(|error| failed_read(Verb::Head, &key, error))?;
@@ -118,7 +125,7 @@ impl ObjectStore for FolderStore {
 
     fn list<'a>(&'a self, prefix: &'a str, start_after: &'a str, limit: usize) -> StoreFuture<'a, ListPage> {
         let (prefix, start_after) = (prefix.to_owned(), start_after.to_owned());
-        self.run(move |folder| {
+        self.run(Verb::List, move |folder| {
             check_limit(&prefix, limit)?;
             listing::page(folder.root(), &prefix, &start_after, limit)
                 .map_err(|error| failed_read(Verb::List, &prefix, error))
@@ -126,15 +133,20 @@ impl ObjectStore for FolderStore {
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Vec<Result<(), ObjectStoreError>>> {
+        self.requests.count_deletions(keys.len());
         let keys = keys.to_vec();
         async move {
             let count = keys.len();
-            match self.run(move |folder| Ok(folder.delete(&keys))).await {
+            match self.run(Verb::DeleteMany, move |folder| Ok(folder.delete(&keys))).await {
                 Ok(results) => results,
                 Err(error) => vec![Err(error); count],
             }
         }
         .boxed()
+    }
+
+    fn take_requests(&self) -> StoreRequests {
+        self.requests.take()
     }
 }
 

@@ -23,6 +23,7 @@ mod key;
 mod memory;
 mod open;
 mod payload;
+mod requests;
 mod s3;
 mod store;
 mod url;
@@ -34,6 +35,7 @@ pub use key::{KEY_BYTES_MAX, KEY_SEGMENT_BYTES_MAX, Version, check_key};
 pub use memory::MemoryStore;
 pub use open::{ObjectStoreSettings, open};
 pub use payload::Payload;
+pub use requests::RequestCounter;
 pub use s3::{S3Settings, S3Store};
 pub use store::{
     DELETE_BATCH_KEYS_MAX, GetRange, LIST_PAGE_KEYS_MAX, ListPage, ListedObject, ObjectHead, ObjectStore,

@@ -7,19 +7,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use carnax_core::offset::ByteRange;
+use carnax_core::usage::StoreRequests;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
 use crate::error::ObjectStoreError;
 use crate::key::{Version, check_key};
 use crate::payload::Payload;
-use crate::store::{GetRange, ListPage, ListedObject, ObjectHead, ObjectStore, StoreFuture, check_limit};
+use crate::requests::RequestCounter;
+use crate::store::{
+    GetRange, ListPage, ListedObject, ObjectHead, ObjectStore, StoreFuture, Verb, check_limit,
+};
 
 /// Keeps objects in an ordered map. Every verb is done at once when it is called, in the order of the calls, and never
 /// waits, so that a simulation on it is deterministic. Nothing survives the process.
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    requests: RequestCounter,
 }
 
 #[derive(Default)]
@@ -61,15 +66,16 @@ impl MemoryStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, key: &str) -> Result<Object, ObjectStoreError> {
+    fn read(&self, verb: Verb, key: &str) -> Result<Object, ObjectStoreError> {
         check_key(key)?;
+        self.requests.count(verb);
         self.state().objects.get(key).cloned().ok_or_else(|| ObjectStoreError::not_found(key))
     }
 
     fn get_now(&self, key: &str, range: GetRange) -> Result<(Bytes, Version), ObjectStoreError> {
         check_key(key)?;
         range.check(key)?;
-        let object = self.read(key)?;
+        let object = self.read(Verb::Get, key)?;
         let size = object.bytes.len() as u64;
         let ByteRange { start, length } = range.resolve(key, size)?;
         // Both fit in `usize`: they are bounded by the size of a value in memory.
@@ -105,6 +111,7 @@ impl ObjectStore for MemoryStore {
     fn put_if_absent<'a>(&'a self, key: &'a str, payload: Payload) -> StoreFuture<'a, ()> {
         let put = || {
             check_key(key)?;
+            self.requests.count(Verb::PutIfAbsent);
             let mut state = self.state();
             if state.objects.contains_key(key) {
                 return Err(ObjectStoreError::already_exists(key));
@@ -123,6 +130,7 @@ impl ObjectStore for MemoryStore {
     ) -> StoreFuture<'a, Version> {
         let swap = || {
             check_key(key)?;
+            self.requests.count(Verb::CompareAndSwap);
             let mut state = self.state();
             if state.objects.get(key).map(|object| &object.version) != expected.as_ref() {
                 return Err(ObjectStoreError::version_mismatch(key, expected));
@@ -138,7 +146,7 @@ impl ObjectStore for MemoryStore {
     }
 
     fn head<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ObjectHead> {
-        let head = self.read(key).map(|object| ObjectHead {
+        let head = self.read(Verb::Head, key).map(|object| ObjectHead {
             size: object.bytes.len() as u64,
             version: object.version,
             crc32c: Some(object.crc32c),
@@ -147,14 +155,22 @@ impl ObjectStore for MemoryStore {
     }
 
     fn list<'a>(&'a self, prefix: &'a str, start_after: &'a str, limit: usize) -> StoreFuture<'a, ListPage> {
-        let page = check_limit(prefix, limit).map(|()| self.state().page(prefix, start_after, limit));
+        let page = check_limit(prefix, limit).map(|()| {
+            self.requests.count(Verb::List);
+            self.state().page(prefix, start_after, limit)
+        });
         ready(page).boxed()
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Vec<Result<(), ObjectStoreError>>> {
+        self.requests.count_deletions(keys.len());
         let mut state = self.state();
         let delete = |key: &String| check_key(key).map(|()| drop(state.objects.remove(key)));
         ready(keys.iter().map(delete).collect()).boxed()
+    }
+
+    fn take_requests(&self) -> StoreRequests {
+        self.requests.take()
     }
 }
 

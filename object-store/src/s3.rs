@@ -7,6 +7,7 @@
 mod attempt;
 mod body;
 mod connect;
+mod count;
 mod read;
 mod retry;
 #[cfg(test)]
@@ -14,16 +15,19 @@ mod tests;
 mod write;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
+use carnax_core::usage::StoreRequests;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::error::ObjectStoreError;
 use crate::key::{Version, check_key};
 use crate::payload::Payload;
+use crate::requests::RequestCounter;
 use crate::store::{GetRange, ListPage, ObjectHead, ObjectStore, StoreFuture, Verb, check_limit};
 use attempt::Failed;
 pub use connect::S3Settings;
@@ -41,15 +45,17 @@ pub struct S3Store {
     prefix: String,
     settings: S3Settings,
     budget: RetryBudget,
+    requests: Arc<RequestCounter>,
 }
 
 impl S3Store {
     /// Makes a store with region, endpoint and credentials from where the AWS SDKs look for them: environment, shared
     /// files, web identity, container and instance roles. Sends nothing to the bucket.
     pub async fn open(bucket: &str, prefix: &str, settings: S3Settings) -> Self {
-        let client = connect::client(&settings).await;
+        let requests = Arc::<RequestCounter>::default();
+        let client = connect::client(&settings, &requests).await;
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { client, bucket: bucket.to_owned(), prefix, settings, budget: RetryBudget::new() }
+        Self { client, bucket: bucket.to_owned(), prefix, settings, budget: RetryBudget::new(), requests }
     }
 
     fn full_key(&self, key: &str) -> String {
@@ -152,6 +158,10 @@ impl ObjectStore for S3Store {
 
     fn delete_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Vec<Result<(), ObjectStoreError>>> {
         self.delete(keys).boxed()
+    }
+
+    fn take_requests(&self) -> StoreRequests {
+        self.requests.take()
     }
 }
 

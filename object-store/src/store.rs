@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use carnax_core::offset::ByteRange;
+use carnax_core::usage::StoreRequests;
 use futures::future::BoxFuture;
 
 use crate::error::ObjectStoreError;
@@ -95,6 +96,10 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Sent in batches of [`DELETE_BATCH_KEYS_MAX`]. Deleting is idempotent, so a failed key may be deleted again, whatever
     /// its error was; a key that failed may be gone.
     fn delete_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Vec<Result<(), ObjectStoreError>>>;
+
+    /// How many requests were sent since this was asked last, each try counted when it ends: of all who share this store,
+    /// each is told once. A store that sends none counts what S3 would have been sent without failures.
+    fn take_requests(&self) -> StoreRequests;
 }
 
 /// What to read of an object.
@@ -252,5 +257,9 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn delete_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Vec<Result<(), ObjectStoreError>>> {
         (**self).delete_many(keys)
+    }
+
+    fn take_requests(&self) -> StoreRequests {
+        (**self).take_requests()
     }
 }

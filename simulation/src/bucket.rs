@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use carnax_core::metadata::{Call, Callers};
 use carnax_core::offset::ByteRange;
+use carnax_core::usage::StoreRequests;
 use carnax_object_store::{
     FaultStore, GetRange, ListPage, ListedObject, ObjectHead, ObjectStore, ObjectStoreError, Payload,
-    StoreFuture, Verb, Version,
+    RequestCounter, StoreFuture, Verb, Version,
 };
 use carnax_platform::network::Network;
 use carnax_platform::rpc::{CallError, Channel, ChannelSettings, Router, serve};
@@ -135,17 +136,22 @@ impl From<&ObjectStoreError> for Refusal {
 
 /// A client of the bucket.
 #[derive(Debug)]
-pub(crate) struct RemoteStore(Channel);
+pub(crate) struct RemoteStore {
+    channel: Channel,
+    requests: RequestCounter,
+}
 
 impl RemoteStore {
     pub(crate) fn new() -> std::io::Result<Self> {
         let settings = ChannelSettings::default();
-        Ok(Self(Channel::new(Arc::new(SimulatedNetwork), ADDRESS, &settings)?))
+        let channel = Channel::new(Arc::new(SimulatedNetwork), ADDRESS, &settings)?;
+        Ok(Self { channel, requests: RequestCounter::default() })
     }
 
     async fn ask(&self, verb: Verb, key: &str, request: Request) -> Result<Answer, ObjectStoreError> {
+        self.requests.count(verb);
         let key = key.to_owned();
-        match self.0.call(request, DEADLINE).await {
+        match self.channel.call(request, DEADLINE).await {
             Ok(Answer::Refused(refusal)) => Err(error(verb, key, refusal)),
             Ok(answer) => Ok(answer),
             Err(CallError::NoAnswer { reason, .. }) if verb.writes() => {
@@ -262,5 +268,9 @@ impl ObjectStore for RemoteStore {
                 Err(failed) => keys.iter().map(|_| Err(failed.clone())).collect(),
             }
         })
+    }
+
+    fn take_requests(&self) -> StoreRequests {
+        self.requests.take()
     }
 }

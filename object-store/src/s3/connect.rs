@@ -1,5 +1,6 @@
 //! The client: where it finds the bucket and who it says it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -11,6 +12,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
 use aws_smithy_http_client::{Builder, tls};
+
+use super::count::CountingClient;
+use crate::requests::RequestCounter;
 
 /// A request that cannot even connect for so long is tried again.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
@@ -50,16 +54,18 @@ impl S3Settings {
     }
 }
 
-pub(super) async fn client(settings: &S3Settings) -> Client {
+pub(super) async fn client(settings: &S3Settings, counter: &Arc<RequestCounter>) -> Client {
     let http = Builder::new()
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .build_https();
+    let counted = CountingClient { inner: http.clone(), counter: Arc::clone(counter) };
     let shared = match &settings.fixed {
         Some((endpoint, credentials)) => fixed(http, endpoint, credentials.clone()),
         None => environment(http).await,
     };
     let config = aws_sdk_s3::config::Builder::from(&shared)
+        .http_client(counted)
         .force_path_style(settings.path_style)
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIME_MAX).build())

@@ -213,3 +213,33 @@ async fn child_that_puts_with_what_its_environment_says() {
     let store = crate::open(&url, &settings).await.expect("nothing is asked of the bucket");
     store.put_if_absent("k", payload("x")).await.expect("the environment says where and who");
 }
+
+#[tokio::test]
+async fn every_request_that_reaches_the_server_is_counted_once_whatever_became_of_it() {
+    let server = S3TestServer::start().await;
+    let settings = S3Settings { try_time: Duration::from_millis(500), ..settings(&server) };
+    let store = S3Store::open(BUCKET, "p", settings).await;
+    use Operation::{Delete, Get, Head, List, Put};
+    let bad = [Fault::SlowDown, Fault::FailAfter, Fault::VanishBefore, Fault::None, Fault::VanishAfter];
+    [Put, Get, Head, List, Delete].map(|operation| server.script(operation, bad));
+    server.script(Put, [Fault::None, Fault::HangAfter]);
+    for (key, text) in [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")] {
+        let _ = store.put_if_absent(key, payload(text)).await;
+        let _ = store.get(key, GetRange::WholeUpTo(9)).await;
+        let _ = store.head(key).await;
+        let _ = store.list(key, "", 10).await;
+    }
+    let keys: Vec<String> = (0..1_001).map(|key| format!("x{key}")).collect();
+    let _ = store.delete_many(&keys).await;
+    let counted = store.take_requests();
+    let served = [Put, Get, Head, List, Delete].map(|operation| server.requests(operation));
+    assert_eq!([counted.put, counted.get, counted.head, counted.list, counted.delete], served);
+    assert_eq!(counted.total(), server.requests_total());
+    assert!(counted.put > 4 && counted.delete > 2, "retries were needed: {counted:?}");
+    assert!(store.take_requests().is_zero(), "each is told once");
+
+    let nowhere = S3Settings { tries_max: 2, ..S3Settings::fixed("http://127.0.0.1:1", "a", "b") };
+    let unreachable = S3Store::open(BUCKET, "", nowhere).await;
+    assert!(unreachable.head("a").await.is_err());
+    assert!(unreachable.take_requests().is_zero(), "what was never sent is not counted");
+}

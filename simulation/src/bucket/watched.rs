@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use carnax_core::usage::StoreRequests;
 use carnax_object_store::{
     GetRange, ListPage, MemoryStore, ObjectHead, ObjectStore, ObjectStoreError, Payload, StoreFuture, Version,
 };
@@ -67,5 +68,9 @@ impl ObjectStore for Watched {
             }
             deleted
         })
+    }
+
+    fn take_requests(&self) -> StoreRequests {
+        self.inner.take_requests()
     }
 }
