@@ -22,6 +22,7 @@ mod rolling_restart;
 mod stale_leader;
 mod steady;
 mod throttled;
+mod usage;
 mod wakeups;
 mod woken_consumer;
 
@@ -88,6 +89,8 @@ pub enum Scenario {
     Throttled,
     /// The frontend as a Lambda function stands still between upload and commit, and goes on.
     FrozenFunction,
+    /// Compares what the cluster says that it asked of the object store with what arrived there.
+    Usage,
     /// Measures the frontend as a Lambda function, under an emulator.
     ColdStarts,
     /// The console in headless Chromium, by keyboard alone.
@@ -124,6 +127,7 @@ impl Scenario {
             Self::Throttled => 30,
             Self::History => 1_000_000,
             Self::RestartAll | Self::Certificates => 3,
+            Self::Usage => 10,
             Self::Restore => 2_000,
             Self::Idempotent | Self::ColdStarts => 20,
             Self::Wakeups | Self::FrozenFunction => 100,
@@ -158,6 +162,7 @@ impl Scenario {
             Self::LongLife => Box::pin(long_life::run(sizes)).await,
             Self::Steady => Box::pin(steady::run(sizes)).await,
             Self::History => Box::pin(history::run(sizes)).await,
+            Self::Usage => Box::pin(usage::run(sizes)).await,
             Self::Throttled => Box::pin(throttled::run(sizes)).await,
             Self::FrozenFunction => Box::pin(frozen_function::run(sizes)).await,
             Self::ColdStarts => Box::pin(cold_starts::run(sizes)).await,

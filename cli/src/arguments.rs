@@ -195,6 +195,7 @@ mod tests {
             "carnax cluster maintenance",
             "carnax cluster upgrade --dry-run",
             "carnax cluster upgrade --to 6",
+            "carnax cluster usage --last-month --output json",
             "carnax cluster verify --deep",
             "carnax cluster verify --metadata 127.0.0.1:7001,127.0.0.1:7002 --object-store s3://bucket/p --listing-only",
             "carnax cluster settings producer.max=1000 --reset idempotency.window.ms",

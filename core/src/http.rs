@@ -6,6 +6,7 @@ mod atomic;
 mod frame;
 mod group;
 mod token;
+mod usage;
 mod wakeup;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use group::{
 pub use token::{
     AlterTokenRequest, CreateTokenRequest, CreatedTokenResponse, RevokedTokenResponse, TokensResponse,
 };
+pub use usage::{TokenUsageResponse, TopicUsageResponse, UsageCost, UsageResponse};
 pub use wakeup::{PutWakeupRequest, WakeupsResponse};
 
 /// Content types of requests and answers.

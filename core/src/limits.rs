@@ -190,6 +190,17 @@ pub const TOKENS_PAGE_MAX: u32 = 1_000;
 /// How exactly the last use of a token is known.
 pub const TOKEN_USE_GRAIN: Duration = Duration::from_secs(60 * 60);
 
+/// Topics, and tokens, in one report of what was used.
+pub const USAGE_REPORT_ROWS_MAX: usize = 1_000;
+/// Topics, and tokens, on one page of what was used.
+pub const USAGE_PAGE_MAX: u32 = 1_000;
+/// Processes whose last report is remembered; beyond it, the one that was silent longest is forgotten.
+pub const USAGE_REPORTERS_MAX: usize = 10_000;
+/// How long a process is remembered after its last report, in log time. None repeats a report for so long.
+pub const USAGE_REPORTER_EXPIRY: Duration = Duration::from_secs(60 * 60);
+/// How long a process repeats a report before it gives it up.
+pub const USAGE_REPEAT_MAX: Duration = Duration::from_secs(30 * 60);
+
 /// Metadata nodes of a cluster, learners included.
 pub const NODES_MAX: usize = 64;
 /// Length in bytes of an address, and of the name of a frontend.
@@ -212,5 +223,6 @@ const _: () = {
     assert!(MEMBER_SESSION_MIN.as_secs() <= MEMBER_SESSION_DEFAULT.as_secs());
     assert!(MEMBER_SESSION_DEFAULT.as_secs() <= MEMBER_SESSION_MAX.as_secs());
     assert!(GROUP_MEMBERS_MAX <= MEMBERS_MAX);
+    assert!(USAGE_REPEAT_MAX.as_secs() < USAGE_REPORTER_EXPIRY.as_secs());
     assert!(SUBSCRIPTION_TOPICS_MAX <= GROUP_PATTERNS_MAX);
 };

@@ -23,6 +23,7 @@ mod producer;
 mod replace;
 mod settings;
 mod token;
+mod usage;
 mod wakeup;
 
 use serde::Serialize;
@@ -70,6 +71,9 @@ pub use settings::{AlterSettings, ClusterSettings, DescribeSettings, InvalidSett
 pub use token::{
     AlterToken, CreateToken, FindToken, KnownToken, ListTokens, RevokeToken, RevokedToken, TokenDescription,
     TokenFound, TokenPage, TokenTouched, TouchToken, Validity,
+};
+pub use usage::{
+    DescribeUsage, ReportUsage, TokenUsage, TopicUsage, UsageDescription, UsageMonth, UsageReported,
 };
 pub use wakeup::{
     CommitEvent, CommittedRange, DeleteWakeup, DeletedWakeup, ListWakeups, PutWakeup, WakeupDescription,
@@ -155,6 +159,7 @@ calls! {
     TouchToken => TokenTouched;
     ListTokens => TokenPage;
     FindToken => TokenFound;
+    DescribeUsage => UsageDescription;
     RemoveNode => MembershipChanged;
     TransferLeadership => MembershipChanged;
     UpgradeCluster => ClusterUpgraded;
@@ -162,6 +167,7 @@ calls! {
 
 calls! {
     made by All:
+    ReportUsage => UsageReported;
     DescribeCluster => ClusterStatus;
     AddNode => MembershipChanged;
 }

@@ -42,6 +42,7 @@ use crate::deliberate_bugs::DeliberateBugs;
 use crate::fetch::cache::ReadCache;
 use crate::metadata_client::MetadataClient;
 use crate::metrics::Metrics;
+use crate::usage::Usage;
 
 pub(crate) use accept::Accept;
 pub(crate) use accumulate::Submission;
@@ -64,6 +65,7 @@ pub(crate) struct AppendContext {
     pub(crate) client: Arc<MetadataClient>,
     pub(crate) cache: Arc<ReadCache>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) tasks: TaskTracker,
     /// Appends that were taken and not answered yet.
     pub(crate) in_progress: TaskTracker,

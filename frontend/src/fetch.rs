@@ -39,6 +39,7 @@ use crate::metadata_client::MetadataClient;
 use crate::metadata_client::feed::CommitFeed;
 use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
+use crate::usage::Usage;
 
 use cache::ReadCache;
 use pages::PageCache;
@@ -60,6 +61,7 @@ pub(crate) struct Fetch {
     pub(crate) pages: PageCache,
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) draining: CancellationToken,
     pub(crate) footers: Footers,
     pub(crate) old_plans: OldPlans,
@@ -134,6 +136,9 @@ impl Fetch {
             self.metrics.fetch_seconds.observe(started.elapsed().as_secs_f64());
             let bytes: u64 = read.batches.iter().map(|batch| batch.batch.bytes().len() as u64).sum();
             self.metrics.fetched_bytes.inc_by(bytes);
+            let records =
+                read.batches.iter().map(|fetched| u64::from(fetched.batch.record_count())).sum::<u64>();
+            self.usage.fetched(plan.topic_id, records, bytes);
             return Ok(Fetched {
                 topic_id: plan.topic_id,
                 start: plan.start,

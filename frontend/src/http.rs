@@ -21,6 +21,7 @@ pub(crate) mod server;
 mod stamp;
 mod tokens;
 mod topics;
+mod usage;
 mod wakeups;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use crate::fetch::Fetch;
 use crate::metadata_client::MetadataClient;
 use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
+use crate::usage::Usage;
 
 /// When nobody waits for records any longer: in the extensions of a request to an embedded frontend, it ends a long-poll
 /// with what there is then. To answer takes a little time after it.
@@ -58,6 +60,7 @@ pub(crate) struct Api {
     pub(crate) client: Arc<MetadataClient>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Bytes that appends may take.
@@ -122,6 +125,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         tokens::create,
         tokens::alter,
         tokens::revoke,
+        usage::describe,
         operations::health,
         operations::readiness,
         operations::metrics,

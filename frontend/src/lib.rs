@@ -27,6 +27,7 @@ mod metadata_client;
 mod metrics;
 mod run;
 mod tls;
+mod usage;
 pub mod verify;
 
 pub use config::{AccessRule, Options, Role, Settings};

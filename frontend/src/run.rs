@@ -34,9 +34,12 @@ use crate::metadata_client::feed::CommitFeed;
 use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
 use crate::tls::Tls;
+use crate::usage::Usage;
 
 /// How long the append line may take, once nobody waits for its answers any more.
 const LINE_GRACE: Duration = Duration::from_secs(5);
+/// How long the last report of usage may take.
+const LAST_REPORT: Duration = Duration::from_secs(2);
 
 /// The outside world of a frontend.
 #[derive(Clone)]
@@ -124,6 +127,7 @@ pub async fn run(
     tracing::info!(%address, object_store = %settings.object_store, "frontend serves");
     let server = tokio::spawn(frontend.server().serve(frontend.tls.listener(listener)));
     let worker = tokio::spawn(frontend.maintain());
+    let reporter = tokio::spawn(Arc::clone(&frontend.api.usage).run(frontend.closing.clone()));
     let pollers = Pollers::start(&frontend);
     listening(address);
     shutdown.await;
@@ -133,6 +137,7 @@ pub async fn run(
     frontend.closing.cancel();
     ended("server", server.await);
     ended("maintenance", worker.await);
+    ended("usage", reporter.await);
     frontend.drain().await;
     tracing::info!(%address, "frontend has ended");
     Ok(())
@@ -189,6 +194,7 @@ impl Frontend {
         let tls = Tls::open(settings, &clock)?;
         let client = metadata_client(settings, tls.network(network))?;
         let metrics = Arc::new(Metrics::new());
+        let usage = Arc::new(Usage::new(Arc::clone(&client), Arc::clone(&object_store), &*entropy));
         let [draining, closing, cut] = [(); 3].map(|()| CancellationToken::new());
         let cache = ReadCache::new(Arc::clone(&object_store), &settings.fetch, Arc::clone(&metrics));
         let topics = Topics::new(Arc::clone(&client), Arc::clone(&clock), settings.calls.topic_cache);
@@ -205,14 +211,13 @@ impl Frontend {
             client: Arc::clone(&client),
             cache: Arc::clone(&cache),
             metrics: Arc::clone(&metrics),
+            usage: Arc::clone(&usage),
             tasks: uploads.clone(),
             in_progress: appends.clone(),
             draining: draining.clone(),
         });
         let feed = Arc::new(CommitFeed::default());
-        let shared = (Arc::clone(&client), Arc::clone(&topics), Arc::clone(&metrics));
-        let fetch =
-            Arc::new(fetch(settings, shared, Arc::clone(&feed), (cache, &object_store), draining.clone()));
+        let fetch = fetch(settings, &context, (Arc::clone(&topics), Arc::clone(&feed), cache));
         let (sender, receiver) = submissions();
         let accept =
             Accept { context: Arc::clone(&context), topics: Arc::clone(&topics), submissions: sender };
@@ -223,10 +228,11 @@ impl Frontend {
             settings: settings.clone(),
             access: Access::new(rule, Arc::clone(&client), Arc::clone(&clock), Arc::clone(&metrics)),
             accept,
-            fetch,
+            fetch: Arc::new(fetch),
             client,
             topics,
             metrics,
+            usage,
             clock,
             entropy,
             append_memory: memory(settings.append.append_memory_bytes),
@@ -308,6 +314,7 @@ impl Frontend {
         self.uploads.close();
         self.uploads.wait().await;
         self.commits.closed().await;
+        self.api.usage.report_if_due().await;
     }
 
     fn server(&self) -> Server {
@@ -340,6 +347,9 @@ impl Frontend {
         }
         cut.cancel();
         connections.wait().await;
+        if tokio::time::timeout(LAST_REPORT, api.usage.report_or_wait()).await.is_err() {
+            tracing::warn!("what was used since the last report is not reported");
+        }
         ended("commit feed", feed.await);
         // With the connections, all who submit are gone but this one: the line ends when it has finished what it took.
         drop(api);
@@ -382,22 +392,21 @@ fn ended(task: &str, result: Result<(), JoinError>) {
 
 fn fetch(
     settings: &Settings,
-    (client, topics, metrics): (Arc<MetadataClient>, Arc<Topics>, Arc<Metrics>),
-    feed: Arc<CommitFeed>,
-    (cache, object_store): (Arc<ReadCache>, &Arc<dyn ObjectStore>),
-    draining: CancellationToken,
+    context: &AppendContext,
+    (topics, feed, cache): (Arc<Topics>, Arc<CommitFeed>, Arc<ReadCache>),
 ) -> Fetch {
     Fetch {
         settings: settings.fetch.clone(),
         bugs: settings.deliberate_bugs,
-        client,
+        client: Arc::clone(&context.client),
         topics,
         feed,
         cache,
-        pages: PageCache::new(Arc::clone(object_store), settings.fetch.read_deadline),
+        pages: PageCache::new(Arc::clone(&context.object_store), settings.fetch.read_deadline),
         memory: memory(settings.fetch.fetch_memory_bytes),
-        metrics,
-        draining,
+        metrics: Arc::clone(&context.metrics),
+        usage: Arc::clone(&context.usage),
+        draining: context.draining.clone(),
         footers: Default::default(),
         old_plans: Default::default(),
     }

@@ -26,6 +26,7 @@ mod frontend {
     mod polling;
     mod round_trips;
     mod streams;
+    mod usage;
     mod verifying;
     mod wakeups;
 }

@@ -9,6 +9,7 @@ mod jobs;
 mod manifests;
 mod tokens;
 mod upgrade;
+mod usage;
 mod wakeups;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{RaftNode, StateView};
 use carnax_metadata_state::{Command, FeatureLevel, Reply, answer, check_level};
+use carnax_object_store::ObjectStore;
 use carnax_platform::entropy::Entropy;
 use futures::stream::Stream;
 
@@ -37,6 +39,7 @@ use crate::membership;
 use crate::metrics::Metrics;
 use crate::rpc::DEADLINE;
 use crate::stamper::Stamper;
+use crate::usage::OwnUsage;
 
 /// The node, for whoever asks it something. Clones share it.
 #[derive(Debug, Clone)]
@@ -52,6 +55,7 @@ struct Parts {
     cluster: ClusterId,
     incarnation: Incarnation,
     room: Room,
+    usage: OwnUsage,
     /// Whether there is an archive.
     is_archived: bool,
     /// The highest feature level that this node knows.
@@ -80,8 +84,10 @@ impl Handle {
         (sessions, stamper): (GroupSessions, Stamper),
         (cluster, incarnation): (ClusterId, Incarnation),
         (is_archived, level_max): (bool, FeatureLevel),
+        store: Arc<dyn ObjectStore>,
     ) -> Self {
         let metrics = Metrics::new();
+        let usage = OwnUsage::new(store, &*entropy);
         let (archived, off_term) = Default::default();
         Self(Arc::new(Parts {
             raft,
@@ -92,6 +98,7 @@ impl Handle {
             cluster,
             incarnation,
             room: Room::default(),
+            usage,
             is_archived,
             level_max,
             archived,

@@ -36,6 +36,7 @@ mod rpc;
 mod run;
 mod stamper;
 mod tls;
+mod usage;
 
 pub use backup::{BackupMode, BackupSettings, VaultError};
 pub use bootstrap::BootstrapError;

@@ -30,6 +30,7 @@ pub(crate) fn router(handle: &Handle, shutdown: &CancellationToken) -> Router {
     let router = groups(router, handle);
     let router = wakeups(router, handle);
     let router = tokens(router, handle);
+    let router = usage(router, handle);
     let router = jobs(router, handle);
     let router = manifests(router, handle);
     membership(router, handle)
@@ -101,6 +102,11 @@ fn tokens(router: Router, handle: &Handle) -> Router {
     let router = unary!(router, handle, TouchToken, touch_token);
     let router = unary!(router, handle, ListTokens, list_tokens);
     unary!(router, handle, FindToken, find_token)
+}
+
+fn usage(router: Router, handle: &Handle) -> Router {
+    let router = unary!(router, handle, metadata::ReportUsage, report_usage);
+    unary!(router, handle, metadata::DescribeUsage, describe_usage)
 }
 
 fn jobs(router: Router, handle: &Handle) -> Router {

@@ -29,7 +29,7 @@ use crate::handle::Handle;
 use crate::identity::{Disk, Identity, IdentityError};
 use crate::stamper::Stamper;
 use crate::tls::Tls;
-use crate::{announce, due_jobs, http, join, retention};
+use crate::{announce, due_jobs, http, join, retention, usage};
 
 /// How long answers in progress may take when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -135,7 +135,7 @@ pub async fn run(
     tasks.spawn(tls.clone().keep_fresh(stop_http.clone()));
 
     let entered = tokio::select! {
-        entered = enter(&settings, &components, &advertised) => Some(entered),
+        entered = Box::pin(enter(&settings, &components, &advertised)) => Some(entered),
         () = shutdown.cancelled() => None,
         () = refuse(&mut *node_listener) => None,
     };
@@ -145,7 +145,7 @@ pub async fn run(
         Some(Ok(node)) => {
             let _ = joined.set(node.duties.handle.clone());
             tasks.spawn(tls.show(node.duties.handle.metrics().tls.clone(), stop_http.clone()));
-            serve(node, node_listener, shutdown).await
+            Box::pin(serve(node, node_listener, shutdown)).await
         }
     };
     stop_http.cancel();
@@ -158,6 +158,7 @@ pub async fn run(
 struct Node {
     duties: Duties,
     disk_care: DiskCare,
+    network: Arc<dyn Network>,
     queues: Arc<dyn Queues>,
     maintenance_queue: Option<String>,
     backup: Result<Backup, BackupOff>,
@@ -191,7 +192,14 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let (cluster, incarnation) = (identity.cluster, identity.incarnation);
     let handle = {
         let known = (settings.backup.is_on(), settings.level_max());
-        Handle::new(raft, entropy, clocks, (cluster, incarnation), known)
+        Handle::new(
+            raft,
+            entropy,
+            clocks,
+            (cluster, incarnation),
+            known,
+            Arc::clone(&components.object_store),
+        )
     };
     let vault = Vault { store: Arc::clone(&components.object_store), cluster, incarnation };
     let backup = if settings.backup.is_on() {
@@ -212,6 +220,7 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     };
     Ok(Node {
         disk_care,
+        network: Arc::clone(&components.network),
         queues,
         maintenance_queue,
         backup,
@@ -271,6 +280,7 @@ async fn serve(node: Node, listener: Box<dyn Listener>, shutdown: CancellationTo
         node.maintenance_queue,
         stop.clone(),
     ));
+    tasks.spawn(usage::run(handle.clone(), node.network, stop.clone()));
     tasks.spawn(retention::run(handle.clone(), stop.clone()));
     tasks.spawn(announce::run(handle.clone(), node.queues, stop.clone()));
     let backup = match node.backup {

@@ -3,6 +3,7 @@
 mod group;
 mod producer;
 mod token;
+mod usage;
 mod wakeup;
 
 use std::collections::BTreeMap;

@@ -56,12 +56,13 @@ pub use carnax_core::http::{
     DeletedGroupResponse, FencedEpochResponse, FencingTokenResponse, GroupOffsetResponse,
     GroupOffsetsResponse, GroupResponse, KeptReplyResponse, LeftGroupResponse, MemberResponse, OffsetEntry,
     OffsetMove, OffsetResponse, PartitionFrame, PartitionResponse, ProducerResponse, ResetOffset,
-    ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse, TopicResponse,
+    ResetOffsetsRequest, ResetOffsetsResponse, ResetTo, SettingsResponse, TokenUsageResponse, TopicResponse,
+    TopicUsageResponse, UsageCost, UsageResponse,
 };
 pub use carnax_core::id::{NodeId, PartitionIndex, TopicId};
 pub use carnax_core::metadata::{
     AssignedTopic, Assignor, ClusterUpgraded, CommitEvent, CommittedRange, GroupPhase, GroupSummary,
-    JobDescription, JobKind, MaintenanceDescription, TokenDescription, WakeupDescription,
+    JobDescription, JobKind, MaintenanceDescription, TokenDescription, UsageMonth, WakeupDescription,
 };
 pub use carnax_core::name::{FencingToken, GroupName, MemberId, ProducerId, TopicPattern};
 pub use carnax_core::offset::Offset;
@@ -69,6 +70,7 @@ pub use carnax_core::problem::ProblemDocument;
 pub use carnax_core::record::{Compression, Header};
 pub use carnax_core::time::Timestamp;
 pub use carnax_core::topic::TopicName;
+pub use carnax_core::usage::{Prices, StoreRequests, Traffic};
 
 pub use admin::{Admin, AlterToken, AlterTopic, NewToken};
 pub use append::AtomicAppend;

@@ -127,6 +127,11 @@ async fn a_store_that_refuses_half_of_all_requests_delays_and_loses_nothing() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_cluster_counts_every_request_that_reaches_its_bucket() -> Result<()> {
+    passes(Scenario::Usage, 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_past_is_paged_out_and_read_at_both_ends() -> Result<()> {
     passes(Scenario::History, 2_000).await
 }

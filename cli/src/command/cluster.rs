@@ -1,5 +1,6 @@
 //! `carnax cluster`: the metadata cluster, seen and changed.
 
+mod usage;
 mod verify;
 
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(crate) enum Cluster {
     },
     /// Show how maintenance is getting on
     Maintenance,
+    /// Show what was used this month and what it costs
+    Usage(usage::Usage),
     /// Compare the bucket with the metadata, both ways; exit code 1 if something is wrong
     Verify(verify::Verify),
     /// Show the settings of the cluster, or change some
@@ -66,6 +69,7 @@ impl Cluster {
     pub(crate) async fn run(self, global: &Global, out: &mut Output) -> anyhow::Result<()> {
         let admin = global.client()?.admin();
         match self {
+            Self::Usage(usage) => usage.run(&admin, out).await?,
             Self::Verify(verify) => Box::pin(verify.run(global, out)).await?,
             Self::Status => out.show(&admin.cluster().await?, describe)?,
             Self::Add { address, learner } => {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::topic::ConfigEntries;
+use crate::usage::Prices;
 
 /// Changes settings; what is absent stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,9 @@ pub struct ClusterSettings {
     /// `page.slices`: how many of a partition's oldest slices go into a manifest page, when there are twice as many. 2 to 4,096,
     /// default 512.
     pub page_slices: u64,
+    /// `price.put.nanodollars`, `price.get…`, `price.head…`, `price.list…`, `price.delete…`: what a request costs, and
+    /// `price.gib.month.nanodollars`: what it costs to keep a GiB for a month. 0 to 10¹², default: S3 Standard in us-east-1.
+    pub prices: Prices,
 }
 
 impl Default for ClusterSettings {
@@ -78,6 +82,7 @@ impl Default for ClusterSettings {
             merge_bytes: limits::MERGED_BYTES_TARGET,
             compact_interval: limits::COMPACT_INTERVAL,
             page_slices: limits::PAGE_SLICES,
+            prices: Prices::default(),
         }
     }
 }
@@ -125,10 +130,18 @@ const PAGE_SLICES: &str = "page.slices";
 const MERGE_BYTES: &str = "merge.bytes";
 const MERGE_SLICES: &str = "merge.slices";
 const COMPACT_INTERVAL: &str = "compact.interval.ms";
+const PRICE_DELETE: &str = "price.delete.nanodollars";
+const PRICE_GET: &str = "price.get.nanodollars";
+const PRICE_GIB_MONTH: &str = "price.gib.month.nanodollars";
+const PRICE_HEAD: &str = "price.head.nanodollars";
+const PRICE_LIST: &str = "price.list.nanodollars";
+const PRICE_PUT: &str = "price.put.nanodollars";
+/// A thousand dollars.
+const PRICE_MAX: u64 = 1_000_000_000_000;
 
 impl ClusterSettings {
     /// Each setting, in the order of the names, with the feature level at which it came.
-    const LEVELS: [(&str, u32); 13] = [
+    const LEVELS: [(&str, u32); 19] = [
         (COMMIT_DEADLINE, 4),
         (COMPACT_INTERVAL, 5),
         (DELETE_GRACE, 5),
@@ -140,6 +153,12 @@ impl ClusterSettings {
         (ORPHAN_AGE, 4),
         (ORPHAN_SCAN_INTERVAL, 4),
         (PAGE_SLICES, 5),
+        (PRICE_DELETE, 6),
+        (PRICE_GET, 6),
+        (PRICE_GIB_MONTH, 6),
+        (PRICE_HEAD, 6),
+        (PRICE_LIST, 6),
+        (PRICE_PUT, 6),
         (PRODUCERS_MAX, 2),
         (PRODUCER_WINDOW, 2),
     ];
@@ -211,7 +230,7 @@ impl ClusterSettings {
                     let max = limits::PAGE_SLICES_MAX as u64;
                     settings.page_slices = number(PAGE_SLICES, value, 2, max)?;
                 }
-                _ => return Err(InvalidSetting::Unknown(name.chars().take(100).collect())),
+                name => set_price(&mut settings.prices, name, value)?,
             }
         }
         Ok(settings)
@@ -234,9 +253,29 @@ impl ClusterSettings {
             (MERGE_SLICES, self.merge_slices.to_string()),
             (COMPACT_INTERVAL, millis(self.compact_interval)),
             (PAGE_SLICES, self.page_slices.to_string()),
+            (PRICE_DELETE, self.prices.delete.to_string()),
+            (PRICE_GET, self.prices.get.to_string()),
+            (PRICE_GIB_MONTH, self.prices.gib_month.to_string()),
+            (PRICE_HEAD, self.prices.head.to_string()),
+            (PRICE_LIST, self.prices.list.to_string()),
+            (PRICE_PUT, self.prices.put.to_string()),
         ];
         entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
+}
+
+fn set_price(prices: &mut Prices, name: &str, value: &str) -> Result<(), InvalidSetting> {
+    let (price, name) = match name {
+        PRICE_DELETE => (&mut prices.delete, PRICE_DELETE),
+        PRICE_GET => (&mut prices.get, PRICE_GET),
+        PRICE_GIB_MONTH => (&mut prices.gib_month, PRICE_GIB_MONTH),
+        PRICE_HEAD => (&mut prices.head, PRICE_HEAD),
+        PRICE_LIST => (&mut prices.list, PRICE_LIST),
+        PRICE_PUT => (&mut prices.put, PRICE_PUT),
+        _ => return Err(InvalidSetting::Unknown(name.chars().take(100).collect())),
+    };
+    *price = number(name, value, 0, PRICE_MAX)?;
+    Ok(())
 }
 
 const fn days(days: u64) -> Duration {

@@ -64,6 +64,11 @@ impl Batch {
         self.bytes
     }
 
+    /// How many records the batch has, as its header says.
+    pub fn record_count(&self) -> u32 {
+        u32::try_from(self.header.record_count).unwrap_or(0)
+    }
+
     /// How many offsets the batch takes, 1 at least: `lastOffsetDelta + 1`.
     pub fn offset_count(&self) -> u32 {
         u32::try_from(self.header.last_offset_delta).unwrap_or(0) + 1

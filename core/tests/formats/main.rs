@@ -12,6 +12,7 @@ mod messages;
 mod messages_group;
 mod messages_maintenance;
 mod messages_tokens;
+mod messages_usage;
 mod pages;
 mod segments;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::Incarnation;
 use carnax_core::limits;
-use carnax_core::metadata::{SegmentCommit, SegmentOutcome, UnitOutcome};
+use carnax_core::metadata::{SegmentCommit, SegmentOutcome, UnitCommit, UnitOutcome};
 use carnax_core::problem::Problem;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -24,6 +24,7 @@ use super::upload::{Epoch, Upload, UploadedSegment, upload};
 use super::{AppendContext, Arrival};
 use crate::deliberate_bugs::DeliberateBug;
 use crate::metrics::Metrics;
+use crate::usage::Usage;
 
 /// How often a segment is uploaded under a new id since the metadata core found the last one too old.
 const UPLOADS_OF_A_SEGMENT_MAX: u32 = 3;
@@ -339,6 +340,9 @@ impl Line {
             metrics.segments.inc();
             metrics.appended_bytes.inc_by(uploaded.object.payload.length());
         }
+        if let Stage::Uploaded(uploaded) = &segment.stage {
+            count_usage(&self.context.usage, &uploaded.object.units, &units);
+        }
         let mut units = units.into_iter();
         let mut passing = Vec::new();
         for ack in segment.acks {
@@ -403,6 +407,17 @@ impl Travelling {
     fn uploaded_under(&self) -> Option<Incarnation> {
         let Stage::Uploaded(uploaded) = &self.stage else { return None };
         Some(uploaded.key.incarnation)
+    }
+}
+
+/// Counts what is in the log now that was not before.
+fn count_usage(usage: &Usage, units: &[UnitCommit], outcomes: &[UnitOutcome]) {
+    for (unit, outcome) in units.iter().zip(outcomes) {
+        if let UnitOutcome::Accepted { .. } = outcome {
+            for slice in &unit.slices {
+                usage.appended(slice.topic, slice.records.into(), slice.bytes.length);
+            }
+        }
     }
 }
 

@@ -24,7 +24,8 @@ use tokio::time::Instant;
 
 use super::problem::Failure;
 use super::{
-    Api, append, atomic, cluster, fencing, fetch, groups, operations, producers, tokens, topics, wakeups,
+    Api, append, atomic, cluster, fencing, fetch, groups, operations, producers, tokens, topics, usage,
+    wakeups,
 };
 use crate::access::{Access, Caller, FRESH};
 use crate::config::Role;
@@ -112,6 +113,7 @@ routes! { API, api_routes:
     get "/v1/cluster/settings" Cluster(Describe) => cluster::settings;
     patch "/v1/cluster/settings" Cluster(Alter) => cluster::alter_settings;
     get "/v1/cluster/maintenance" Cluster(Describe) => cluster::maintenance;
+    get "/v1/usage" Cluster(Describe) => usage::describe;
     post "/v1/cluster/nodes" Cluster(Admin) => cluster::add_node;
     delete "/v1/cluster/nodes/{node}" Cluster(Admin) => cluster::remove_node;
     post "/v1/cluster/leader" Cluster(Admin) => cluster::transfer_leadership;

@@ -11,12 +11,12 @@ use carnax_core::id::{ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, Se
 use carnax_core::metadata::{
     AlterSettings, AlterToken, AlterTopic, ClusterStatus, CommitNotice, CommitOffsets, CommitSegments,
     CreateToken, CreateTopic, DeleteGroup, DeleteTopic, DeleteWakeup, DescribeCluster, DescribeFencingToken,
-    DescribeGroup, DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, FetchOffsets,
-    FindDead, FindOrphans, FindToken, FinishCompaction, ForgetDead, Heartbeat, JoinGroup, LeaveGroup,
-    ListDead, ListGroups, ListManifests, ListPages, ListTokens, ListTopics, ListWakeups, MemberAssignment,
-    OpenSession, PlanCompaction, PlanFetch, PlanMerge, PlanPage, PutWakeup, RaiseProducerEpoch,
-    ReplaceByPage, ReplaceSlices, ReportJob, RevokeToken, SetFencingToken, SettingsDescription, TakeJob,
-    TokenFound, TouchToken, TrimPartition, WatchCommits,
+    DescribeGroup, DescribeMaintenance, DescribeProducer, DescribeSettings, DescribeTopic, DescribeUsage,
+    FetchOffsets, FindDead, FindOrphans, FindToken, FinishCompaction, ForgetDead, Heartbeat, JoinGroup,
+    LeaveGroup, ListDead, ListGroups, ListManifests, ListPages, ListTokens, ListTopics, ListWakeups,
+    MemberAssignment, OpenSession, PlanCompaction, PlanFetch, PlanMerge, PlanPage, PutWakeup,
+    RaiseProducerEpoch, ReplaceByPage, ReplaceSlices, ReportJob, ReportUsage, RevokeToken, SetFencingToken,
+    SettingsDescription, TakeJob, TokenFound, TouchToken, TrimPartition, UsageMonth, WatchCommits,
 };
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -97,6 +97,15 @@ impl FakeMetadata {
 
     pub fn plans(&self) -> u64 {
         self.inner.plans.load(Ordering::SeqCst)
+    }
+
+    /// Records of all reports of usage.
+    pub fn records_in(&self) -> u64 {
+        let (month, after_topic, after_token, limit) = (UsageMonth::This, None, None, 1);
+        let question = DescribeUsage { month, after_topic, after_token, limit };
+        let state = self.inner.state();
+        let usage = answer::describe_usage(&state.0, &question, Timestamp::from_millis(state.2)).unwrap();
+        usage.traffic.records_in
     }
 
     pub fn lose_quorum(&self, lost: bool) {
@@ -298,6 +307,12 @@ macro_rules! timed {
 /// The whole log is in the archive.
 const EVERYTHING: LogIndex = LogIndex(u64::MAX);
 
+fn usage(router: Router, inner: &Arc<Inner>) -> Router {
+    let router =
+        command!(router, inner, ReportUsage, UsageReported, |_, request| Command::ReportUsage(request));
+    timed!(router, inner, DescribeUsage, answer::describe_usage)
+}
+
 fn jobs(router: Router, inner: &Arc<Inner>) -> Router {
     let router = command!(router, inner, TakeJob, JobTaken, |inner: &Inner, request: TakeJob| {
         let state = inner.state();
@@ -372,6 +387,7 @@ fn router(inner: &Arc<Inner>) -> Router {
     let router =
         command!(router, inner, DeleteWakeup, WakeupDeleted, |_, request| { Command::DeleteWakeup(request) });
     let router = query!(router, inner, ListWakeups, answer::list_wakeups);
+    let router = usage(router, inner);
     let router = jobs(router, inner);
     let router = tokens(router, inner);
     let router = query!(router, inner, DescribeProducer, answer::describe_producer);

@@ -119,9 +119,10 @@ impl Kept {
     }
 }
 
-/// Whether an entry is a reason to archive: a tick only forgets what a restored cluster forgets as well.
+/// Whether an entry is a reason to archive: a tick only forgets what a restored cluster forgets as well, and a report of usage would
+/// make the next one: to archive it takes requests, which are used.
 pub(crate) fn is_worth_archiving(entry: &Entry) -> bool {
-    entry.commands.iter().any(|command| !matches!(command, Command::ExpireSessions))
+    entry.commands.iter().any(|command| !matches!(command, Command::ExpireSessions | Command::ReportUsage(_)))
 }
 
 #[cfg(test)]

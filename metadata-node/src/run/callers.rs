@@ -63,7 +63,7 @@ async fn every_call_is_open_to_those_it_is_meant_for_and_to_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let files = Files::write(dir.path(), &ca.issue(&[NODE]), &[&ca]).unwrap();
     let stop = CancellationToken::new();
-    let (router, address) = serving(settings(&files), &stop).await;
+    let (router, address) = Box::pin(serving(settings(&files), &stop)).await;
     let calls: Vec<&str> = router.calls().map(|(path, _)| path).collect();
     assert!(calls.len() > 50 && calls.contains(&"/carnax.v1/RaftAppend"), "{calls:?}");
 

@@ -23,6 +23,7 @@ mod merge;
 mod page;
 mod producer;
 mod token;
+mod usage;
 mod wakeup;
 
 pub use crate::node::Node;
@@ -38,6 +39,7 @@ pub use merge::{due_retention, plan_merge};
 pub use page::plan_page;
 pub use producer::{describe_fencing_token, describe_producer, describe_settings};
 pub use token::{find_token, has_admin, list_tokens};
+pub use usage::{describe_usage, has_usage_report};
 pub use wakeup::{Announcement, announcement, list_wakeups, wakeups};
 
 use crate::State;

@@ -11,8 +11,9 @@ mod unit;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{LogIndex, NodeId, PartitionIndex, TopicPartition};
 use carnax_core::metadata::{
-    AlterSettings, DeleteTopic, DeletedTopic, DeletedWakeup, PartitionFence, RevokedToken, SessionOpened,
-    SetFencingToken, SettingsDescription, TokenNow, TokenTouched, TrimPartition, TrimmedPartition,
+    AlterSettings, DeleteTopic, DeletedTopic, DeletedWakeup, PartitionFence, ReportUsage, RevokedToken,
+    SessionOpened, SetFencingToken, SettingsDescription, TokenNow, TokenTouched, TrimPartition,
+    TrimmedPartition, UsageReported,
 };
 use carnax_core::name::FencingToken;
 use carnax_core::offset::Offset;
@@ -34,6 +35,7 @@ use crate::session::Sessions;
 use crate::settings::Settings;
 use crate::token::Tokens;
 use crate::topic::Topics;
+use crate::usage::Usage;
 use crate::wakeup::Wakeups;
 
 /// Everything that the metadata core knows. Cloning is cheap: a clone shares its content until either changes.
@@ -54,6 +56,7 @@ pub struct State {
     pub(crate) compactions: Compactions,
     pub(crate) dead_pages: DeadPages,
     pub(crate) tokens: Tokens,
+    pub(crate) usage: Usage,
 }
 
 impl Default for State {
@@ -74,6 +77,7 @@ impl Default for State {
             compactions: Compactions::default(),
             dead_pages: DeadPages::default(),
             tokens: Tokens::default(),
+            usage: Usage::default(),
         }
     }
 }
@@ -169,6 +173,7 @@ impl State {
             | Command::AlterToken(_)
             | Command::RevokeToken(_)
             | Command::TouchToken(_) => self.change_token(at, command),
+            Command::ReportUsage(report) => self.report_usage(at, report).map(Reply::UsageReported),
             Command::RaiseLevel { to } => self.raise_level(*to),
         }
     }
@@ -243,6 +248,7 @@ impl State {
         self.groups.topic_deleted(&self.topics, topic_id, &topic.name);
         self.wakeups.topic_deleted(topic_id);
         self.compactions.topic_deleted(topic_id);
+        self.usage.topic_deleted(topic_id);
         Ok(DeletedTopic { topic_id })
     }
 
@@ -327,6 +333,7 @@ impl State {
             Command::AlterToken(request) => tokens.alter(request, at.time).map(Reply::TokenAltered),
             Command::RevokeToken(request) => {
                 tokens.revoke(&request.id, at.time)?;
+                self.usage.token_revoked(&request.id);
                 Ok(Reply::TokenRevoked(RevokedToken { id: request.id.clone() }))
             }
             Command::TouchToken(request) => {
@@ -335,6 +342,11 @@ impl State {
             }
             _ => Err(Problem::new(ErrorCode::Internal, "not a change of a token")),
         }
+    }
+
+    fn report_usage(&mut self, at: Moment, report: &ReportUsage) -> Result<UsageReported, Problem> {
+        let Self { usage, topics, tokens, .. } = self;
+        usage.report(report, at.time, topics, tokens)
     }
 
     /// Drops producers and idempotency keys whose window has passed: done before each entry, so that what has expired is

@@ -9,9 +9,9 @@ use carnax_core::metadata::{
     DeletedGroup, DeletedTopic, DeletedWakeup, FinishCompaction, ForgetDead, Heartbeat, JobReported,
     JobTaken, JoinGroup, LeaveGroup, LeftGroup, MemberAssignment, OffsetsCommitted, OpenSession,
     PageReplaced, PartitionFence, ProducerDescription, PutWakeup, RaiseProducerEpoch, ReplaceByPage,
-    ReplaceSlices, ReportJob, RevokeToken, RevokedToken, SegmentsCommitted, SessionOpened, SetFencingToken,
-    SettingsDescription, SlicesReplaced, TakeJob, TokenDescription, TokenTouched, TopicDescription,
-    TouchToken, TrimPartition, TrimmedPartition, WakeupDescription,
+    ReplaceSlices, ReportJob, ReportUsage, RevokeToken, RevokedToken, SegmentsCommitted, SessionOpened,
+    SetFencingToken, SettingsDescription, SlicesReplaced, TakeJob, TokenDescription, TokenTouched,
+    TopicDescription, TouchToken, TrimPartition, TrimmedPartition, UsageReported, WakeupDescription,
 };
 use carnax_core::name::{GroupName, MemberId, WakeupName};
 use carnax_core::offset::Offset;
@@ -142,6 +142,8 @@ pub enum Command {
     RevokeToken(RevokeToken),
     /// An access token was used.
     TouchToken(TouchToken),
+    /// A process says what it used.
+    ReportUsage(ReportUsage),
     /// Raises the feature level of the cluster: proposed by the leader when every node knows the new one. It came with level 6, and
     /// is understood from level 5 on, since it leads there.
     RaiseLevel {
@@ -183,7 +185,11 @@ impl Command {
             | Self::ForgetDead(_)
             | Self::FinishCompaction(_)
             | Self::RaiseLevel { .. } => 5,
-            Self::CreateToken(_) | Self::AlterToken(_) | Self::RevokeToken(_) | Self::TouchToken(_) => 6,
+            Self::CreateToken(_)
+            | Self::AlterToken(_)
+            | Self::RevokeToken(_)
+            | Self::TouchToken(_)
+            | Self::ReportUsage(_) => 6,
         })
     }
 }
@@ -289,6 +295,8 @@ pub enum Reply {
     TokenRevoked(RevokedToken),
     /// To [`Command::TouchToken`].
     TokenTouched(TokenTouched),
+    /// To [`Command::ReportUsage`].
+    UsageReported(UsageReported),
     /// To [`Command::RaiseLevel`].
     LevelRaised {
         /// The level before.

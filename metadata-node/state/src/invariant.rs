@@ -9,11 +9,13 @@ use carnax_core::limits;
 use carnax_core::metadata::JobKind;
 use carnax_core::object_key::SEGMENT_FOLDERS;
 use carnax_core::offset::Offset;
+use carnax_core::usage::{Month, Traffic};
 
 use crate::State;
 use crate::job::Jobs;
 use crate::partition::{Partition, Slice};
 use crate::segment::SegmentNumber;
+use crate::usage::Period;
 
 mod group;
 
@@ -32,7 +34,7 @@ pub fn check(state: &State) -> Vec<String> {
             checks.iter().filter(|(_, holds)| !holds(partition)).map(|(name, _)| format!("{on}: {name}")),
         );
     }
-    let checks: [Predicate<State>; 15] = [
+    let checks: [Predicate<State>; 16] = [
         ("live counts are the slices", live_counts_are_the_slices),
         ("slices lie in their objects and share no byte", slices_lie_in_their_objects_and_share_no_byte),
         ("names and ids match", names_and_ids_match),
@@ -48,6 +50,7 @@ pub fn check(state: &State) -> Vec<String> {
         ("rewritten segments are of whom they say", rewritten_segments_are_of_whom_they_say),
         ("compactions speak of what is committed", compactions_speak_of_what_is_committed),
         ("tokens are sound", tokens_are_sound),
+        ("usage is sound", usage_is_sound),
     ];
     broken.extend(checks.iter().filter(|(_, holds)| !holds(state)).map(|(name, _)| (*name).to_owned()));
     broken.extend(group::check(state));
@@ -215,6 +218,30 @@ fn tokens_are_sound(state: &State) -> bool {
             .tokens
             .iter()
             .all(|(_, token)| token.is_sound() && past(token.created) && token.last_used.is_none_or(past))
+}
+
+/// Rows are of topics and tokens that are there, and those of topics stay below the sums; reports came in the past.
+fn usage_is_sound(state: &State) -> bool {
+    let usage = &state.usage;
+    let sound = |period: &Period| {
+        let (part, whole) = (rows(period.topics.values()), period.traffic);
+        period.topics.keys().all(|id| state.topics.get(*id).is_some())
+            && period.tokens.keys().all(|id| state.tokens.contains(id))
+            && part.records_in <= whole.records_in
+            && part.bytes_in <= whole.bytes_in
+            && part.records_out <= whole.records_out
+            && part.bytes_out <= whole.bytes_out
+    };
+    sound(&usage.this)
+        && sound(&usage.last)
+        && usage.is_sound()
+        && usage.month.is_none_or(|month| month <= Month::of(state.log_time))
+        && (usage.month.is_some() || usage.this.is_empty() && usage.last.is_empty())
+        && usage.reporters().all(|(_, reporter)| reporter.at <= state.log_time)
+}
+
+fn rows<'a>(rows: impl Iterator<Item = &'a Traffic>) -> Traffic {
+    rows.fold(Traffic::default(), |sum, row| sum.plus(*row))
 }
 
 /// A round ends at or below the high watermark; a mark is set at what is clean, which never shrinks.

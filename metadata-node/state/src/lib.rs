@@ -1,6 +1,6 @@
 //! The deterministic state machine of the metadata core: what Raft's log entries mean.
 //!
-//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, wake-ups, jobs, access tokens, settings and the list of nodes.
+//! It owns topics, partitions, slices, segments, sessions, producers, idempotency keys, wake-ups, jobs, access tokens, usage, settings and the list of nodes.
 //! [`State::apply`] is the only way in which it changes; [`answer`] and [`snapshot`] are the only ways in which it is read.
 //!
 //! It is pure: the same entries in the same order give the same replies and the same snapshot bytes, on every machine and in
@@ -43,6 +43,7 @@ mod settings;
 pub mod snapshot;
 mod token;
 mod topic;
+mod usage;
 mod wakeup;
 
 pub use apply::{State, check_level, due};

@@ -37,6 +37,7 @@ mod page;
 mod read;
 mod remembered;
 mod token;
+mod usage;
 mod wakeup;
 mod write;
 

@@ -84,6 +84,10 @@ impl Tokens {
         self.by_id.len()
     }
 
+    pub(crate) fn contains(&self, id: &TokenId) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     pub(crate) fn known(&self, id: &TokenId) -> Option<KnownToken> {
         let token = self.by_id.get(id)?;
         Some(KnownToken { hash: token.hash, description: token.describe(id) })

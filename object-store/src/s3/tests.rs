@@ -221,7 +221,9 @@ async fn every_request_that_reaches_the_server_is_counted_once_whatever_became_o
     let store = S3Store::open(BUCKET, "p", settings).await;
     use Operation::{Delete, Get, Head, List, Put};
     let bad = [Fault::SlowDown, Fault::FailAfter, Fault::VanishBefore, Fault::None, Fault::VanishAfter];
-    [Put, Get, Head, List, Delete].map(|operation| server.script(operation, bad));
+    for operation in [Put, Get, Head, List, Delete] {
+        server.script(operation, bad);
+    }
     server.script(Put, [Fault::None, Fault::HangAfter]);
     for (key, text) in [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")] {
         let _ = store.put_if_absent(key, payload(text)).await;

@@ -12,6 +12,7 @@ use carnax_core::name::{FencingToken, WakeupName};
 use carnax_core::offset::Offset;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::{ConfigEntries, TopicName};
+use carnax_core::usage::{Month, StoreRequests, Traffic};
 use serde::{Deserialize, Serialize};
 
 use super::group::{GroupHead, GroupsHead, MemberRow, OffsetRow};
@@ -61,6 +62,13 @@ pub(super) enum Frame {
     /// Segments whose ids are older are never committed.
     ClosedBefore(Timestamp),
     AccessTokens(Vec<TokenRow>),
+    Usage(UsageRow),
+    /// Whether of the last month, topic, sum.
+    TopicUsage(Vec<(bool, TopicId, Traffic)>),
+    /// Whether of the last month, token, sum.
+    TokenUsage(Vec<(bool, TokenId, Traffic)>),
+    /// Reporter, number and log time of its last report.
+    UsageReporters(Vec<(u128, u64, Timestamp)>),
     End(End),
 }
 
@@ -133,6 +141,19 @@ pub(super) struct TokenRow {
     pub(super) expires: Option<Timestamp>,
     pub(super) last_used: Option<Timestamp>,
     pub(super) quotas: Quotas,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct UsageRow {
+    pub(super) month: Month,
+    pub(super) this: PeriodRow,
+    pub(super) last: PeriodRow,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PeriodRow {
+    pub(super) requests: StoreRequests,
+    pub(super) traffic: Traffic,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use carnax_core::id::{NodeId, PartitionIndex, TopicId};
 use carnax_core::limits;
 use carnax_core::name::FencingToken;
 use carnax_core::offset::Offset;
+use carnax_core::time::Timestamp;
 use carnax_core::topic::TopicName;
 
 use super::compact;
@@ -18,7 +19,7 @@ use super::group;
 use super::job;
 use super::page;
 use super::remembered::{add_keys, add_producers};
-use super::{token, wakeup};
+use super::{token, usage, wakeup};
 use crate::State;
 use crate::deliberate_bugs::{self, DeliberateBug};
 use crate::entry::FeatureLevel;
@@ -241,13 +242,13 @@ impl Building {
                 let added = self.state.segments.restore_rewritten(SegmentNumber(number), only);
                 require(added, "a rewritten segment twice, or before it was committed")
             }),
-            Frame::ClosedBefore(time) => {
-                require(time <= self.state.log_time, "a deadline in the future")?;
-                self.state.segments.close_before(time);
-                Ok(())
-            }
+            Frame::ClosedBefore(time) => self.close_before(time),
             Frame::AccessTokens(rows) => {
                 rows.into_iter().try_for_each(|row| token::add(&mut self.state, row))
+            }
+            Frame::Usage(_) | Frame::TopicUsage(_) | Frame::TokenUsage(_) | Frame::UsageReporters(_) => {
+                self.end_topic()?;
+                usage::add(&mut self.state, frame)
             }
             Frame::Former(former) => self.add_former(former),
             Frame::Topic(head) => self.begin_topic(head),
@@ -266,6 +267,12 @@ impl Building {
             }
             Frame::DeadPages(rows) => page::read_dead(&mut self.state, rows),
         }
+    }
+
+    fn close_before(&mut self, time: Timestamp) -> Checked {
+        require(time <= self.state.log_time, "a deadline in the future")?;
+        self.state.segments.close_before(time);
+        Ok(())
     }
 
     fn add_former(&mut self, former: Vec<(TopicId, TopicName)>) -> Checked {

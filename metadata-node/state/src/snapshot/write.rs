@@ -16,7 +16,7 @@ use super::group;
 use super::job;
 use super::page;
 use super::remembered::write_remembered;
-use super::{token, wakeup};
+use super::{token, usage, wakeup};
 use crate::State;
 use crate::entry::FeatureLevel;
 use crate::partition::Partition;
@@ -66,6 +66,7 @@ pub fn write(state: &State, to: &mut impl Write) -> io::Result<()> {
         frames.put(&Frame::ClosedBefore(segments.closed_before()))?;
     }
     token::write(&state.tokens, &mut frames)?;
+    usage::write(&state.usage, &mut frames)?;
     let end = End { frames: frames.frames, checksum: frames.checksum };
     frames.put(&Frame::End(end))
 }

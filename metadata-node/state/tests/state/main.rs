@@ -21,5 +21,6 @@ mod rounds;
 mod stories;
 mod support;
 mod tokens;
+mod usage;
 mod wakeups;
 mod writer;

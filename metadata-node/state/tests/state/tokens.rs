@@ -17,7 +17,7 @@ use crate::bytes::golden;
 use crate::bytes_of_maintenance as maintenance;
 use crate::support::{Cluster, START, bytes_of, code, read_back};
 
-fn token(id: u128) -> Token {
+pub(crate) fn token(id: u128) -> Token {
     Token::from_random(id, [id, id])
 }
 
@@ -26,7 +26,7 @@ fn reader() -> Vec<Grant> {
     vec![Grant { operations: [Operation::Read].into(), topics, groups: None, cluster: false }]
 }
 
-fn request(token: &Token, grants: Vec<Grant>) -> CreateToken {
+pub(crate) fn request(token: &Token, grants: Vec<Grant>) -> CreateToken {
     CreateToken {
         id: token.id().clone(),
         hash: token.hash(),
