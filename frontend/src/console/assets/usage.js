@@ -10,7 +10,7 @@ export async function usage({ main, signal }) {
   const problem = h("div");
   const shown = h("div", null, h("p", { class: "waiting" }, "Loading…"));
   const topics = new Table("Topics", columns("Topic", (row) => h("a", { href: place("topics", row.topic) }, row.topic)), (row) => row.topic);
-  const tokens = new Table("Tokens", columns("Token", (row) => row.description || row.token || "without a token"), (row) => row.token ?? "");
+  const tokens = new Table("Tokens", columns("Token", (row) => row.token), (row) => row.token);
   const tables = h("div", { hidden: true }, h("h2", null, "Topics"), topics.element, h("h2", null, "Tokens"), tokens.element);
   main.append(problem, shown, tables);
   await repeat(EVERY, signal, async () => {
@@ -31,41 +31,42 @@ export async function usage({ main, signal }) {
   });
 }
 
-function totals({ since, totals: all = {}, cost }) {
-  const requests = Object.entries(all.requests ?? {}).map(([kind, number]) => [`${kind.toUpperCase()} requests`, count(number)]);
-  const currency = cost?.currency;
-  const prices = cost
-    ? [
-        ["Requests cost", money(cost.requests, currency)],
-        ["Storage a month", money(cost.storage_per_month, currency)],
-        ["Together", h("strong", null, money(cost.total, currency))],
-      ]
-    : [];
+function totals({ month, log_time: until, traffic = {}, object_store_requests: sent = {}, stored_bytes: stored, dead_bytes: dead, cost = {} }) {
+  const { requests_dollars: requests, storage_dollars_per_month: storage } = cost;
+  const together = (requests ?? 0) + (storage ?? 0);
   return h(
     "div",
     null,
-    h("p", null, `Since ${time(since)}. Costs are estimates by the prices that the cluster is told.`),
+    h("p", null, `${month ?? "This month"}, as far as it is reported until ${time(until)}. Costs are estimates by the prices that the cluster is told.`),
     facts([
-      ...prices,
-      ["Stored", bytes(all.stored_bytes)],
-      ["Records in", count(all.records_in)],
-      ["Bytes in", bytes(all.bytes_in)],
-      ["Records out", count(all.records_out)],
-      ["Bytes out", bytes(all.bytes_out)],
-      ...requests,
+      ["Requests cost", money(requests)],
+      ["Storage a month", money(storage)],
+      ["Together", h("strong", null, money(together))],
+      ["Stored", bytes(stored)],
+      ["To be deleted", bytes(dead)],
+      ["Records in", count(traffic.records_in)],
+      ["Bytes in", bytes(traffic.bytes_in)],
+      ["Records out", count(traffic.records_out)],
+      ["Bytes out", bytes(traffic.bytes_out)],
+      ...Object.entries(sent).map(([kind, number]) => [`${kind.toUpperCase()} requests`, count(number)]),
     ]),
   );
+}
+
+/** What a topic costs in a month, or what was asked of the object store with a token. */
+function cost({ cost: both, requests_dollars: requests }) {
+  return both ? both.requests_dollars + both.storage_dollars_per_month : requests;
 }
 
 function columns(title, cell) {
   return [
     { title, head: true, fixed: true, cell: (row) => asNode(cell(row)) },
-    { title: "Records in", number: true, cell: (row) => count(row.records_in) },
-    { title: "Bytes in", number: true, cell: (row) => bytes(row.bytes_in) },
-    { title: "Records out", number: true, cell: (row) => count(row.records_out) },
-    { title: "Bytes out", number: true, cell: (row) => bytes(row.bytes_out) },
+    { title: "Records in", number: true, cell: (row) => count(row.traffic?.records_in) },
+    { title: "Bytes in", number: true, cell: (row) => bytes(row.traffic?.bytes_in) },
+    { title: "Records out", number: true, cell: (row) => count(row.traffic?.records_out) },
+    { title: "Bytes out", number: true, cell: (row) => bytes(row.traffic?.bytes_out) },
     { title: "Stored", number: true, cell: (row) => bytes(row.stored_bytes) },
-    { title: "Cost", number: true, cell: (row) => (row.cost === undefined ? "–" : money(row.cost)) },
+    { title: "Cost", number: true, cell: (row) => money(cost(row)) },
   ];
 }
 
