@@ -336,7 +336,7 @@ pub fn allows_some_topic(grants: &[Grant], operation: Operation) -> bool {
     grants.iter().any(allowed)
 }
 
-/// How much may be done in a second; what is absent has no limit.
+/// How much may be done in a second; what is absent has no limit. Kept with the token; no frontend enforces it yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

@@ -18,7 +18,7 @@ pub struct CreateTokenRequest {
     /// In how many milliseconds it expires; absent: it is valid until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_ms: Option<u64>,
-    /// How much may be done with it; absent: as much as one likes.
+    /// How much may be done with it; absent: as much as one likes. Kept, and not enforced yet.
     #[serde(default)]
     pub quotas: Quotas,
 }

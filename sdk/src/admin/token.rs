@@ -46,7 +46,7 @@ impl NewToken {
         self
     }
 
-    /// How much may be done with it (default: as much as one likes).
+    /// How much may be done with it (default: as much as one likes). Kept with the token, and not enforced yet.
     #[must_use]
     pub fn quotas(mut self, quotas: Quotas) -> Self {
         self.request.quotas = quotas;
