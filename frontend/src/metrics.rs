@@ -1,17 +1,21 @@
 //! What a frontend measures. All names stand here.
 
-mod tls;
-
+use carnax_platform::tls::{TlsMetricNames, TlsMetrics};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use tls::TlsMetrics;
-
 /// From half a millisecond to half a minute.
 const SECONDS: [f64; 15] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+
+/// What the metrics of certificates are called.
+const TLS: TlsMetricNames = TlsMetricNames {
+    expires: "carnax_frontend_tls_certificate_expires_timestamp_seconds",
+    loaded: "carnax_frontend_tls_certificate_loaded_timestamp_seconds",
+    failed: "carnax_frontend_tls_handshakes_failed_total",
+};
 
 /// The metrics of one frontend, in a registry of its own.
 #[derive(Debug)]
@@ -142,7 +146,7 @@ impl Metrics {
             ),
             maintenance: MaintenanceMetrics::new(&counter),
             polling: PollingMetrics::new(&registry),
-            tls: TlsMetrics::new(&registry),
+            tls: TlsMetrics::new(&registry, TLS),
             registry,
         }
     }

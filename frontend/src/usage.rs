@@ -57,10 +57,15 @@ impl Usage {
         object_store: Arc<dyn ObjectStore>,
         entropy: &dyn Entropy,
     ) -> Self {
-        let reporter = (u128::from(entropy.next_u64()) << 64) | u128::from(entropy.next_u64());
         let (requests, topics) = Default::default();
         let counts = Counts { requests, topics, sent: None, number: 0, reported: Instant::now() };
-        Self { client, object_store, reporter, counts: Mutex::new(counts), sending: Semaphore::new(1) }
+        Self {
+            client,
+            object_store,
+            reporter: entropy.next_u128(),
+            counts: Mutex::new(counts),
+            sending: Semaphore::new(1),
+        }
     }
 
     /// Counts records that are in the log now.

@@ -148,7 +148,7 @@ fn changed(handle: &Handle, node: NodeId) -> MembershipChanged {
     MembershipChanged { node, cluster: handle.cluster(), nodes: cluster::nodes(handle) }
 }
 
-pub(crate) fn leads(handle: &Handle) -> Result<(), Problem> {
+fn leads(handle: &Handle) -> Result<(), Problem> {
     let leadership = handle.raft().leadership();
     if leadership.leads {
         return Ok(());

@@ -1,14 +1,18 @@
 //! The metrics of a metadata node; all their names stand here, their meaning in `docs/metrics.md`.
 
-mod tls;
-
 use std::time::Duration;
 
+use carnax_platform::tls::{TlsMetricNames, TlsMetrics};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-pub(crate) use tls::TlsMetrics;
+/// What the metrics of certificates are called.
+const TLS: TlsMetricNames = TlsMetricNames {
+    expires: "carnax_metadata_tls_certificate_expires_timestamp_seconds",
+    loaded: "carnax_metadata_tls_certificate_loaded_timestamp_seconds",
+    failed: "carnax_metadata_tls_handshakes_failed_total",
+};
 
 /// One node's metrics, in a registry of its own: several nodes may live in one process.
 #[derive(Debug, Clone)]
@@ -152,7 +156,7 @@ impl Metrics {
             wakeups: WakeupMetrics::new(&gauge, &counters),
             jobs: JobMetrics::new(&registry, &gauge, &counter, &counters),
             backup: BackupMetrics::new(&gauge, &counter, &counters),
-            tls: TlsMetrics::new(&registry),
+            tls: TlsMetrics::new(&registry, TLS),
             refused: by_code("carnax_metadata_refused_total", "Calls answered with a problem, by its code."),
             units_refused: by_code(
                 "carnax_metadata_units_refused_total",

@@ -190,17 +190,9 @@ async fn enter(settings: &Settings, components: &Components, advertised: &str) -
     let sessions = GroupSessions::new(Arc::clone(&components.clock));
     let clocks = (sessions, stamper.clone());
     let (cluster, incarnation) = (identity.cluster, identity.incarnation);
-    let handle = {
-        let known = (settings.backup.is_on(), settings.level_max());
-        Handle::new(
-            raft,
-            entropy,
-            clocks,
-            (cluster, incarnation),
-            known,
-            Arc::clone(&components.object_store),
-        )
-    };
+    let known = (settings.backup.is_on(), settings.level_max());
+    let store = Arc::clone(&components.object_store);
+    let handle = Handle::new(raft, entropy, clocks, (cluster, incarnation), known, store);
     let vault = Vault { store: Arc::clone(&components.object_store), cluster, incarnation };
     let backup = if settings.backup.is_on() {
         let (backup, entropy) = (settings.backup.clone(), Arc::clone(&components.entropy));

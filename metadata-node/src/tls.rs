@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use carnax_platform::clock::Clock;
 use carnax_platform::network::{Listener, Network};
-use carnax_platform::tls::{ClusterTls, IncompleteTls, Part, ServerTls, Speaks, TlsError, TlsFiles};
+use carnax_platform::tls::{
+    ClusterTls, IncompleteTls, Part, ServerTls, Speaks, TlsError, TlsFiles, TlsMetrics,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::metrics::TlsMetrics;
 
 /// What the settings turned on; clones share the certificates.
 #[derive(Debug, Clone)]

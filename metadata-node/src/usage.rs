@@ -48,8 +48,7 @@ impl fmt::Debug for OwnUsage {
 
 impl OwnUsage {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, entropy: &dyn Entropy) -> Self {
-        let reporter = (u128::from(entropy.next_u64()) << 64) | u128::from(entropy.next_u64());
-        Self { store, reporter, counts: Mutex::default() }
+        Self { store, reporter: entropy.next_u128(), counts: Mutex::default() }
     }
 
     /// What a state does not know of yet.

@@ -20,6 +20,7 @@ mod expiry;
 mod files;
 mod listener;
 mod loaded;
+mod metrics;
 mod roles;
 mod server;
 mod settings;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 pub use cluster::{ClusterTls, Part, TlsNetwork};
 pub use loaded::TlsStatus;
+pub use metrics::{TlsMetricNames, TlsMetrics};
 pub use roles::{InvalidClusterName, Roles, TlsClusterName};
 pub use server::{ServerTls, Speaks};
 pub use settings::{ClusterTlsSettings, IncompleteTls, PlaintextRefused, TlsFiles};

@@ -85,7 +85,8 @@ impl Handle {
         reply!(self, Command::ForgetDead(request), DeadForgotten)
     }
 
-    async fn linearizable_at_leader(&self) -> Result<Arc<StateView>, Problem> {
+    /// The state after everything that was acknowledged before this call, where this node leads.
+    pub(super) async fn linearizable_at_leader(&self) -> Result<Arc<StateView>, Problem> {
         let view = self.linearizable().await?;
         if self.0.raft.leadership().leads { Ok(view) } else { self.counted(Err(self.not_leading())) }
     }

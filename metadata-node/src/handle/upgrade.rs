@@ -10,7 +10,6 @@ use carnax_metadata_state::{Command, FeatureLevel, Reply};
 
 use super::{Handle, mismatched};
 use crate::cluster;
-use crate::membership;
 
 /// A node that was not heard for so long may run anything by now.
 const HEARD: Duration = Duration::from_secs(5);
@@ -21,8 +20,7 @@ impl Handle {
     }
 
     async fn upgrade(&self, request: UpgradeCluster) -> Result<ClusterUpgraded, Problem> {
-        membership::leads(self)?;
-        let from = self.linearizable().await?.state.feature_level();
+        let from = self.linearizable_at_leader().await?.state.feature_level();
         let from =
             from.ok_or_else(|| Problem::new(ErrorCode::Unavailable, "the cluster is not bootstrapped"))?;
         let to = request.to.map_or(self.level_max(), FeatureLevel);

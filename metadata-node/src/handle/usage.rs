@@ -18,11 +18,7 @@ impl Handle {
 
     /// Told by the leader alone, which adds what it has not reported of its own.
     pub(crate) async fn describe_usage(&self, request: DescribeUsage) -> Result<UsageDescription, Problem> {
-        let leadership = self.0.raft.leadership();
-        if !leadership.leads {
-            return Err(self.not_leading());
-        }
-        let view = self.linearizable().await?;
+        let view = self.linearizable_at_leader().await?;
         let usage = answer::describe_usage(&view.state, &request, self.0.stamper.wall());
         let usage = self.counted(usage)?;
         Ok(match request.month {
