@@ -31,6 +31,8 @@ use crate::access::Caller;
 use crate::metadata_client::CommandError;
 
 const PAGE_GROUPS_MAX: u32 = 1_000;
+/// Groups that are asked for at once: whoever may see few of them is not to need many questions.
+const PAGE_GROUPS_MIN: u32 = 100;
 /// What a member may say of itself has the length of an address, which it often is.
 const CLIENT_BYTES_MAX: usize = limits::ADDRESS_BYTES_MAX;
 
@@ -150,8 +152,9 @@ async fn visible(
     limit: u32,
 ) -> Result<Vec<GroupSummary>, Problem> {
     let mut visible = Vec::new();
+    let page_limit = limit.saturating_add(1).clamp(PAGE_GROUPS_MIN, PAGE_GROUPS_MAX);
     loop {
-        let question = ListGroups { prefix: prefix.clone(), after, limit: PAGE_GROUPS_MAX };
+        let question = ListGroups { prefix: prefix.clone(), after, limit: page_limit };
         let page = api.client.query(question).await?;
         after = page.groups.last().map(|group| group.group.clone());
         let seen =

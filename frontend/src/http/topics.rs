@@ -28,6 +28,8 @@ use crate::access::Caller;
 use crate::metadata_client::CommandError;
 
 const PAGE_TOPICS_MAX: u32 = 1_000;
+/// Topics that are asked for at once: whoever may see few of them is not to need many questions.
+const PAGE_TOPICS_MIN: u32 = 100;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,8 +78,9 @@ async fn visible(
     limit: u32,
 ) -> Result<Vec<TopicDescription>, Problem> {
     let mut visible = Vec::new();
+    let page_limit = limit.saturating_add(1).clamp(PAGE_TOPICS_MIN, PAGE_TOPICS_MAX);
     loop {
-        let question = ListTopics { prefix: prefix.clone(), after, limit: PAGE_TOPICS_MAX };
+        let question = ListTopics { prefix: prefix.clone(), after, limit: page_limit };
         let page = api.client.query(question).await?;
         after = page.topics.last().map(|topic| topic.name.clone());
         let seen =

@@ -371,3 +371,22 @@ async fn idempotency_keys_belong_to_their_token() {
     assert_eq!(offsets, [0, 0, 1, 1]);
     frontend.stop().await;
 }
+
+/// While the metadata nodes are of the version before, nobody can have a token: loopback stays open, and who asks for tokens gets none.
+#[tokio::test]
+async fn a_new_frontend_serves_before_old_metadata_nodes() {
+    for (rule, is_open) in [(None, true), (Some(carnax_frontend::AccessRule::Tokens), false)] {
+        let frontend = start_with(|settings| settings.access = rule).await;
+        frontend.metadata.know_no_tokens();
+        let anonymous = frontend.get("/v1/topics").await;
+        let token = format!("Bearer carnax_ops_{}", "0".repeat(52));
+        let shown = frontend.call("GET", "/v1/topics", &[("authorization", &token)], "").await;
+        shown.problem("unauthenticated");
+        if is_open {
+            assert_eq!(anonymous.status, StatusCode::OK, "{anonymous:?}");
+        } else {
+            anonymous.problem("unauthenticated");
+        }
+        frontend.stop().await;
+    }
+}

@@ -54,6 +54,8 @@ struct Inner {
     plans: AtomicU64,
     no_quorum: AtomicBool,
     silent_feed: AtomicBool,
+    /// Whether it is of a version that knows no tokens.
+    before_tokens: AtomicBool,
     notices: Mutex<broadcast::Sender<CommitNotice>>,
 }
 
@@ -67,6 +69,7 @@ impl FakeMetadata {
             plans: AtomicU64::new(0),
             no_quorum: AtomicBool::new(false),
             silent_feed: AtomicBool::new(false),
+            before_tokens: AtomicBool::new(false),
             notices: Mutex::new(broadcast::channel(1_024).0),
         });
         let listener = TcpNetwork.listen("127.0.0.1:0").await.unwrap();
@@ -110,6 +113,11 @@ impl FakeMetadata {
 
     pub fn lose_quorum(&self, lost: bool) {
         self.inner.no_quorum.store(lost, Ordering::SeqCst);
+    }
+
+    /// Answers as a node of a version before there were tokens.
+    pub fn know_no_tokens(&self) {
+        self.inner.before_tokens.store(true, Ordering::SeqCst);
     }
 
     /// Drops notices from now on, as a node that is cut off would.
@@ -356,9 +364,18 @@ fn tokens(router: Router, inner: &Arc<Inner>) -> Router {
         command!(router, inner, RevokeToken, TokenRevoked, |_, request| Command::RevokeToken(request));
     let router = command!(router, inner, TouchToken, TokenTouched, |_, request| Command::TouchToken(request));
     let router = query!(router, inner, ListTokens, answer::list_tokens);
-    timed!(router, inner, FindToken, |state, request, now| {
-        let found = answer::find_token(state, request);
-        Ok(TokenFound { log_time: found.log_time.max(now), ..found })
+    let inner = Arc::clone(inner);
+    router.unary(move |request: FindToken| {
+        let inner = Arc::clone(&inner);
+        async move {
+            inner.check()?;
+            if inner.before_tokens.load(Ordering::SeqCst) {
+                return Err(Problem::new(ErrorCode::RouteNotFound, "no such call in this version"));
+            }
+            let state = inner.state();
+            let found = answer::find_token(&state.0, &request);
+            Ok(TokenFound { log_time: found.log_time.max(Timestamp::from_millis(state.2)), ..found })
+        }
     })
 }
 

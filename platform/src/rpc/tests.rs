@@ -114,6 +114,7 @@ async fn a_failure_says_whether_the_request_may_have_been_done() {
     let late = channel.call(Never, Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(late.code(), ErrorCode::OutcomeUnknown, "{late}");
     let missing = channel.call(Missing, DEADLINE).await.unwrap_err();
+    assert_eq!(missing.code(), ErrorCode::RouteNotFound, "a server of another version");
     assert!(missing.to_string().contains("Missing"), "{missing}");
 
     stop.send(()).unwrap();
