@@ -29,7 +29,7 @@ pub struct Member {
     pub node: NodeId,
     /// Where its RPC listens.
     pub address: String,
-    /// Whether it votes.
+    /// Whether it votes; while the membership changes, by the voters before and after the change alike.
     pub voter: bool,
     /// The last entry known to be on its disk; only the leader knows.
     pub matched: Option<LogIndex>,
@@ -108,11 +108,14 @@ pub(crate) fn status(metrics: &RaftMetrics<Types>, oldest_fsync: Option<Duration
 }
 
 fn members(metrics: &RaftMetrics<Types>) -> Vec<Member> {
-    let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+    // Between the two steps of a change both sets of voters decide: whoever is not in both cannot be counted on yet, or no
+    // longer. A cluster that is said to have three voters survives the loss of any of them.
+    let configs = metrics.membership_config.get_joint_config();
+    let votes = |node: &u64| configs.iter().all(|voters| voters.contains(node));
     let member = |(node, peer): (&u64, &crate::types::Peer)| Member {
         node: NodeId(*node),
         address: peer.address.clone(),
-        voter: voters.contains(node),
+        voter: votes(node),
         matched: matched(metrics, *node).map(LogIndex),
         last_heard: metrics.heartbeat.as_ref().and_then(|all| (*all.get(node)?)?.elapsed().into()),
     };

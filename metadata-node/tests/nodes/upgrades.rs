@@ -106,7 +106,7 @@ async fn a_node_that_is_silent_keeps_the_level_where_it_is() {
     until_known(&cluster, &[OLD, NEW, NEW]).await;
     let lacking = upgrade(&cluster, Some(NEW), false).await.unwrap_err();
     assert!(lacking.detail.contains("knows feature levels up to 5"), "{lacking}");
-    cluster.stop_node(2).await;
+    cluster.kill_node(2);
     cluster.leader().await;
     // Whether the old node was heard a moment ago or not: nobody knows what it would run next.
     let silent = upgrade(&cluster, Some(NEW), false).await.unwrap_err();
