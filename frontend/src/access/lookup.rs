@@ -26,7 +26,7 @@ const REST: Duration = Duration::from_millis(500);
 /// Tokens of which nothing is known that are asked for at the same time.
 const STRANGERS_MAX: usize = 64;
 /// How long is asked before what is old is believed instead.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What was found, as of now.
 #[derive(Debug, Clone)]

@@ -164,9 +164,10 @@ async fn guard(
     request.extensions_mut().insert(caller.clone());
     let (reads, started) = (request.method().is_safe(), Instant::now());
     let response = next.run(request).await;
-    // What is read after a long wait is read by whoever may read it then.
+    // What is read after a long wait is read by whoever may read it then. A refusal shows nothing, and has taken its time already.
     if reads
         && started.elapsed() >= FRESH
+        && response.extensions().get::<Problem>().is_none()
         && let Err(problem) = still_allowed(&api.access, &caller, permission, &path).await
     {
         return Failure(problem).into_response();
