@@ -336,25 +336,6 @@ pub fn allows_some_topic(grants: &[Grant], operation: Operation) -> bool {
     grants.iter().any(allowed)
 }
 
-/// How much may be done in a second; what is absent has no limit. Kept with the token; no frontend enforces it yet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Quotas {
-    /// Bytes of appended records in a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub produce_bytes_per_second: Option<u64>,
-    /// Requests that append in a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub produce_requests_per_second: Option<u64>,
-    /// Bytes of fetched records in a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetch_bytes_per_second: Option<u64>,
-    /// Requests that fetch in a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetch_requests_per_second: Option<u64>,
-}
-
 /// A token as its holder knows it. Printing it shows the id alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {

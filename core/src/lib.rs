@@ -20,6 +20,7 @@ pub mod object_key;
 pub mod offset;
 pub mod partitioner;
 pub mod problem;
+pub mod quota;
 pub mod record;
 pub mod request_hash;
 pub mod segment;

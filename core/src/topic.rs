@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::quota::Quotas;
 
 /// The name of a topic: 1 to 249 of `A–Z a–z 0–9 . _ -`, and neither `.` nor `..` (Kafka's rule).
 ///
@@ -100,6 +101,8 @@ pub struct TopicConfig {
     pub min_compaction_lag: Duration,
     /// `min.cleanable.dirty.ratio`: key compaction begins when so much of what it may touch is new since the last one.
     pub min_cleanable_ratio: Ratio,
+    /// `quota.*`: what all clients together may do in a second at one frontend; none = no limit (−1).
+    pub quotas: Quotas,
 }
 
 /// A share between nothing and all, in ten-thousandths.
@@ -173,22 +176,32 @@ impl Default for TopicConfig {
             delete_retention: DAY,
             min_compaction_lag: Duration::ZERO,
             min_cleanable_ratio: Ratio(Ratio::ALL / 2),
+            quotas: Quotas::default(),
         }
     }
 }
 
 impl TopicConfig {
     /// The names of all entries, as Kafka spells them.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 12] = [
         "cleanup.policy",
         "delete.retention.ms",
         "max.message.bytes",
         "message.timestamp.type",
         "min.cleanable.dirty.ratio",
         "min.compaction.lag.ms",
+        "quota.fetch.bytes.per.second",
+        "quota.fetch.requests.per.second",
+        "quota.produce.bytes.per.second",
+        "quota.produce.requests.per.second",
         "retention.bytes",
         "retention.ms",
     ];
+
+    /// The feature level at which an entry came; none if there is no such entry.
+    pub fn level_of(name: &str) -> Option<u32> {
+        Self::NAMES.contains(&name).then(|| if name.starts_with("quota.") { 6 } else { 1 })
+    }
 
     /// Reads entries over the defaults.
     ///
@@ -215,6 +228,7 @@ impl TopicConfig {
         };
         let or_minus_one =
             |value: Option<u128>| value.map_or_else(|| "-1".to_owned(), |value| value.to_string());
+        let quota = |quota: Option<u64>| or_minus_one(quota.map(u128::from));
         [
             ("cleanup.policy", policy.to_owned()),
             ("delete.retention.ms", self.delete_retention.as_millis().to_string()),
@@ -222,6 +236,10 @@ impl TopicConfig {
             ("message.timestamp.type", timestamp_type.to_owned()),
             ("min.cleanable.dirty.ratio", self.min_cleanable_ratio.to_string()),
             ("min.compaction.lag.ms", self.min_compaction_lag.as_millis().to_string()),
+            ("quota.fetch.bytes.per.second", quota(self.quotas.fetch_bytes_per_second)),
+            ("quota.fetch.requests.per.second", quota(self.quotas.fetch_requests_per_second)),
+            ("quota.produce.bytes.per.second", quota(self.quotas.produce_bytes_per_second)),
+            ("quota.produce.requests.per.second", quota(self.quotas.produce_requests_per_second)),
             ("retention.bytes", or_minus_one(self.retention_bytes.map(u128::from))),
             ("retention.ms", or_minus_one(self.retention.map(|retention| retention.as_millis()))),
         ]
@@ -248,9 +266,24 @@ impl TopicConfig {
             "retention.ms" => {
                 self.retention = parse_or_unlimited("retention.ms", value)?.map(Duration::from_millis);
             }
-            _ => return Err(InvalidConfig::UnknownName { name: name.chars().take(300).collect() }),
+            _ => {
+                let unknown = || InvalidConfig::UnknownName { name: name.chars().take(300).collect() };
+                let (name, quota) = self.quota_mut(name).ok_or_else(unknown)?;
+                *quota = parse_or_unlimited(name, value)?;
+            }
         }
         Ok(())
+    }
+
+    fn quota_mut(&mut self, name: &str) -> Option<(&'static str, &mut Option<u64>)> {
+        let quotas = &mut self.quotas;
+        let entries = [
+            ("quota.fetch.bytes.per.second", &mut quotas.fetch_bytes_per_second),
+            ("quota.fetch.requests.per.second", &mut quotas.fetch_requests_per_second),
+            ("quota.produce.bytes.per.second", &mut quotas.produce_bytes_per_second),
+            ("quota.produce.requests.per.second", &mut quotas.produce_requests_per_second),
+        ];
+        entries.into_iter().find(|(known, _)| *known == name)
     }
 }
 
@@ -328,6 +361,11 @@ mod tests {
             TopicConfig::from_entries(&[(name.to_owned(), value.to_owned())].into())
         };
         assert_eq!(read("retention.ms", "-1").unwrap().retention, None);
+        for (number, name) in (1..).zip(TopicConfig::NAMES.iter().filter(|name| name.starts_with("quota."))) {
+            let config = read(name, &number.to_string()).unwrap();
+            assert_eq!(config.to_entries()[*name], number.to_string());
+            assert_ne!(config.quotas, Quotas::default(), "{name}");
+        }
         for (text, spelled) in [("0", "0"), ("1.0", "1"), ("0.25", "0.25"), ("0.0001", "0.0001")] {
             let config = read("min.cleanable.dirty.ratio", text).unwrap();
             assert_eq!(config.to_entries()["min.cleanable.dirty.ratio"], spelled);
@@ -344,6 +382,8 @@ mod tests {
             ("min.cleanable.dirty.ratio", ".5"),
             ("min.cleanable.dirty.ratio", "-0.5"),
             ("retention.minutes", "1"),
+            ("quota.produce.bytes.per.second", "-2"),
+            ("quota.produce.bytes.per.hour", "1"),
         ] {
             assert!(read(name, value).is_err(), "{name}={value}");
         }

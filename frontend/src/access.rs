@@ -18,13 +18,14 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::{KnownToken, TouchToken};
 use carnax_core::name::TopicPattern;
 use carnax_core::problem::Problem;
-use carnax_platform::clock::Clock;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::timeout;
 
+use crate::append::AppendContext;
 use crate::metadata_client::MetadataClient;
 use crate::metrics::Metrics;
+use crate::quota::QuotaKeeper;
 use lookup::{Lookups, Seen};
 
 /// How long what is known of a token is believed without asking.
@@ -55,6 +56,7 @@ pub(crate) struct Access {
     rule: Rule,
     client: Arc<MetadataClient>,
     lookups: Lookups,
+    quotas: Arc<QuotaKeeper>,
     metrics: Arc<Metrics>,
 }
 
@@ -68,14 +70,10 @@ struct Known {
 }
 
 impl Access {
-    pub(crate) fn new(
-        rule: Rule,
-        client: Arc<MetadataClient>,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let lookups = Lookups::new(Arc::clone(&client), clock, Arc::clone(&metrics));
-        Self { rule, client, lookups, metrics }
+    pub(crate) fn new(rule: Rule, context: &AppendContext) -> Self {
+        let (client, metrics) = (Arc::clone(&context.client), Arc::clone(&context.metrics));
+        let lookups = Lookups::new(Arc::clone(&client), Arc::clone(&context.clock), Arc::clone(&metrics));
+        Self { rule, client, lookups, quotas: Arc::clone(&context.quotas), metrics }
     }
 
     /// Says who makes a request.
@@ -131,6 +129,7 @@ impl Access {
         if known.description.expires.is_some_and(|expires| expires <= seen.log_time) {
             return Err(unauthenticated(&format!("access token {} has expired", token.id())));
         }
+        self.quotas.know(token.id(), &known.description.quotas);
         self.touch(&seen, known).await;
         Ok(Caller(Some(Arc::new(Known { token, grants: known.description.grants.clone() }))))
     }

@@ -42,6 +42,7 @@ use crate::deliberate_bugs::DeliberateBugs;
 use crate::fetch::cache::ReadCache;
 use crate::metadata_client::MetadataClient;
 use crate::metrics::Metrics;
+use crate::quota::QuotaKeeper;
 use crate::usage::Usage;
 
 pub(crate) use accept::Accept;
@@ -66,6 +67,7 @@ pub(crate) struct AppendContext {
     pub(crate) cache: Arc<ReadCache>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) usage: Arc<Usage>,
+    pub(crate) quotas: Arc<QuotaKeeper>,
     pub(crate) tasks: TaskTracker,
     /// Appends that were taken and not answered yet.
     pub(crate) in_progress: TaskTracker,

@@ -25,6 +25,7 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{PartitionIndex, TopicId};
 use carnax_core::limits;
 use carnax_core::metadata::FetchFrom;
+use carnax_core::name::TokenId;
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use carnax_core::record::Batch;
@@ -39,6 +40,7 @@ use crate::metadata_client::MetadataClient;
 use crate::metadata_client::feed::CommitFeed;
 use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
+use crate::quota::QuotaKeeper;
 use crate::usage::Usage;
 
 use cache::ReadCache;
@@ -62,6 +64,7 @@ pub(crate) struct Fetch {
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) usage: Arc<Usage>,
+    pub(crate) quotas: Arc<QuotaKeeper>,
     pub(crate) draining: CancellationToken,
     pub(crate) footers: Footers,
     pub(crate) old_plans: OldPlans,
@@ -79,6 +82,8 @@ pub(crate) struct FetchRequest {
     pub(crate) max_records: u32,
     /// How long to wait for the first record.
     pub(crate) wait: Duration,
+    /// With whose token, if with any.
+    pub(crate) token: Option<TokenId>,
 }
 
 /// What was read.
@@ -115,6 +120,7 @@ impl Fetch {
     /// Every problem of a fetch; `damaged_batch` only if nothing good comes before it.
     pub(crate) async fn fetch(&self, mut request: FetchRequest) -> Result<Fetched, Problem> {
         let mut topic = self.resolve(&mut request).await?;
+        request.max_bytes = request.max_bytes.min(self.quotas.fetch_bytes(request.token.as_ref(), &topic)?);
         let mut gone = Vec::new();
         loop {
             let plan = self.plan_or_wait(&mut request, &mut topic).await?;
@@ -138,7 +144,8 @@ impl Fetch {
             self.metrics.fetched_bytes.inc_by(bytes);
             let records =
                 read.batches.iter().map(|fetched| u64::from(fetched.batch.record_count())).sum::<u64>();
-            self.usage.fetched(plan.topic_id, records, bytes);
+            self.quotas.fetched(request.token.as_ref(), &topic, bytes);
+            self.usage.fetched(plan.topic_id, request.token.as_ref(), records, bytes);
             return Ok(Fetched {
                 topic_id: plan.topic_id,
                 start: plan.start,

@@ -25,6 +25,7 @@ pub mod ingest;
 pub mod maintenance;
 mod metadata_client;
 mod metrics;
+mod quota;
 mod run;
 mod tls;
 mod usage;

@@ -44,11 +44,12 @@ pub(crate) struct Metrics {
     pub(crate) tls: TlsMetrics,
 }
 
-/// Who was let in.
+/// Who was let in, and who had to wait.
 #[derive(Debug)]
 pub(crate) struct AccessMetrics {
     pub(crate) authentications: IntCounterVec,
     pub(crate) token_lookups: IntCounter,
+    pub(crate) quota_refusals: IntCounterVec,
 }
 
 /// How queues are polled.
@@ -167,7 +168,12 @@ impl AccessMetrics {
             "carnax_frontend_authentications_total",
             "Requests by what came of asking who makes them",
         );
+        let refusals = Opts::new(
+            "carnax_frontend_quota_refusals_total",
+            "Requests refused since the quota of a token or a topic was used up",
+        );
         Self {
+            quota_refusals: register(registry, IntCounterVec::new(refusals, &["of", "direction", "measure"])),
             authentications: register(registry, IntCounterVec::new(outcomes, &["outcome"])),
             token_lookups: register(
                 registry,

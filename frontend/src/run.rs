@@ -33,6 +33,7 @@ use crate::metadata_client::MetadataClient;
 use crate::metadata_client::feed::CommitFeed;
 use crate::metadata_client::topics::Topics;
 use crate::metrics::Metrics;
+use crate::quota::QuotaKeeper;
 use crate::tls::Tls;
 use crate::usage::Usage;
 
@@ -199,7 +200,7 @@ impl Frontend {
         let cache = ReadCache::new(Arc::clone(&object_store), &settings.fetch, Arc::clone(&metrics));
         let topics = Topics::new(Arc::clone(&client), Arc::clone(&clock), settings.calls.topic_cache);
         let (cache, topics) = (Arc::new(cache), Arc::new(topics));
-        let (uploads, appends) = (TaskTracker::new(), TaskTracker::new());
+        let [uploads, appends, connections] = [(); 3].map(|()| TaskTracker::new());
         let context = Arc::new(AppendContext {
             settings: settings.append.clone(),
             try_timeout: settings.calls.try_timeout,
@@ -212,6 +213,7 @@ impl Frontend {
             cache: Arc::clone(&cache),
             metrics: Arc::clone(&metrics),
             usage: Arc::clone(&usage),
+            quotas: Arc::new(QuotaKeeper::new(Arc::clone(&clock), Arc::clone(&metrics))),
             tasks: uploads.clone(),
             in_progress: appends.clone(),
             draining: draining.clone(),
@@ -224,9 +226,9 @@ impl Frontend {
         let line = tokio::spawn(run_line(context, receiver));
         let commits = Arc::clone(&feed);
         let feed = tokio::spawn(watch(settings.watch_while_waited, Arc::clone(&client), feed, cut.clone()));
-        let api = Api {
+        let api = Arc::new(Api {
             settings: settings.clone(),
-            access: Access::new(rule, Arc::clone(&client), Arc::clone(&clock), Arc::clone(&metrics)),
+            access: Access::new(rule, &accept.context),
             accept,
             fetch: Arc::new(fetch),
             client,
@@ -238,8 +240,7 @@ impl Frontend {
             append_memory: memory(settings.append.append_memory_bytes),
             document_memory: memory(DOCUMENT_MEMORY_BYTES),
             draining: draining.clone(),
-        };
-        let (api, connections) = (Arc::new(api), TaskTracker::new());
+        });
         connections.spawn(tls.clone().tend(Arc::clone(&api.metrics), closing.clone()));
         let _guards = [&draining, &closing, &cut].map(|token| token.clone().drop_guard());
         Ok(Self {
@@ -406,6 +407,7 @@ fn fetch(
         memory: memory(settings.fetch.fetch_memory_bytes),
         metrics: Arc::clone(&context.metrics),
         usage: Arc::clone(&context.usage),
+        quotas: Arc::clone(&context.quotas),
         draining: context.draining.clone(),
         footers: Default::default(),
         old_plans: Default::default(),

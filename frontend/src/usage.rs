@@ -11,6 +11,7 @@ use std::time::Duration;
 use carnax_core::id::TopicId;
 use carnax_core::limits::{USAGE_REPEAT_MAX, USAGE_REPORT_ROWS_MAX};
 use carnax_core::metadata::ReportUsage;
+use carnax_core::name::TokenId;
 use carnax_core::problem::Problem;
 use carnax_core::usage::{StoreRequests, Traffic};
 use carnax_object_store::ObjectStore;
@@ -38,6 +39,7 @@ pub(crate) struct Usage {
 struct Counts {
     requests: StoreRequests,
     topics: BTreeMap<TopicId, Traffic>,
+    tokens: BTreeMap<TokenId, Traffic>,
     /// The report whose outcome is not known, and since when.
     sent: Option<(ReportUsage, Instant)>,
     /// The number of the last report.
@@ -57,8 +59,8 @@ impl Usage {
         object_store: Arc<dyn ObjectStore>,
         entropy: &dyn Entropy,
     ) -> Self {
-        let (requests, topics) = Default::default();
-        let counts = Counts { requests, topics, sent: None, number: 0, reported: Instant::now() };
+        let (requests, topics, tokens) = Default::default();
+        let counts = Counts { requests, topics, tokens, sent: None, number: 0, reported: Instant::now() };
         Self {
             client,
             object_store,
@@ -68,14 +70,26 @@ impl Usage {
         }
     }
 
-    /// Counts records that are in the log now.
+    /// Counts records of a topic that are in the log now.
     pub(crate) fn appended(&self, topic: TopicId, records: u64, bytes: u64) {
-        self.add(topic, Traffic { records_in: records, bytes_in: bytes, ..Traffic::default() });
+        let traffic = Traffic { records_in: records, bytes_in: bytes, ..Traffic::default() };
+        add(&mut self.held().topics, topic, traffic);
+    }
+
+    /// Counts those of them that came with a token.
+    pub(crate) fn appended_with(&self, token: &TokenId, records: u64, bytes: u64) {
+        let traffic = Traffic { records_in: records, bytes_in: bytes, ..Traffic::default() };
+        add(&mut self.held().tokens, token.clone(), traffic);
     }
 
     /// Counts records that were read for a client.
-    pub(crate) fn fetched(&self, topic: TopicId, records: u64, bytes: u64) {
-        self.add(topic, Traffic { records_out: records, bytes_out: bytes, ..Traffic::default() });
+    pub(crate) fn fetched(&self, topic: TopicId, token: Option<&TokenId>, records: u64, bytes: u64) {
+        let traffic = Traffic { records_out: records, bytes_out: bytes, ..Traffic::default() };
+        let mut counts = self.held();
+        add(&mut counts.topics, topic, traffic);
+        if let Some(token) = token {
+            add(&mut counts.tokens, token.clone(), traffic);
+        }
     }
 
     /// Reports until `stop`.
@@ -128,34 +142,40 @@ impl Usage {
             counts.sent = None;
         }
         if counts.sent.is_none() {
-            if counts.requests.is_zero() && counts.topics.is_empty() {
+            if counts.requests.is_zero() && counts.topics.is_empty() && counts.tokens.is_empty() {
                 return None;
             }
             counts.number += 1;
-            let rest = counts.topics.keys().nth(USAGE_REPORT_ROWS_MAX).copied();
-            let rest = rest.map(|first| counts.topics.split_off(&first)).unwrap_or_default();
-            let topics = std::mem::replace(&mut counts.topics, rest).into_iter().collect();
+            let (topics, tokens) = (take_rows(&mut counts.topics), take_rows(&mut counts.tokens));
             let (number, requests) = (counts.number, std::mem::take(&mut counts.requests));
-            let tokens = Vec::new();
             let report = ReportUsage { reporter: self.reporter, number, requests, topics, tokens };
             counts.sent = Some((report, Instant::now()));
         }
         counts.sent.as_ref().map(|(report, _)| report.clone())
     }
 
-    fn add(&self, topic: TopicId, traffic: Traffic) {
-        if traffic.is_zero() {
-            return;
-        }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = counts.topics.entry(topic).or_default();
-        *sum = sum.plus(traffic);
+    fn held(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// With what the store sent meanwhile.
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.held();
         counts.requests = counts.requests.plus(self.object_store.take_requests());
         counts
     }
+}
+
+fn add<K: Ord>(counts: &mut BTreeMap<K, Traffic>, of: K, traffic: Traffic) {
+    if !traffic.is_zero() {
+        let sum = counts.entry(of).or_default();
+        *sum = sum.plus(traffic);
+    }
+}
+
+/// As many rows as a report has; the rest stays.
+fn take_rows<K: Ord + Clone>(counts: &mut BTreeMap<K, Traffic>) -> Vec<(K, Traffic)> {
+    let rest = counts.keys().nth(USAGE_REPORT_ROWS_MAX).cloned();
+    let rest = rest.map(|first| counts.split_off(&first)).unwrap_or_default();
+    std::mem::replace(counts, rest).into_iter().collect()
 }

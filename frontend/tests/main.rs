@@ -24,6 +24,7 @@ mod frontend {
     mod merging;
     mod paging;
     mod polling;
+    mod quotas;
     mod round_trips;
     mod streams;
     mod usage;

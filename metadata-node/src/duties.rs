@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use carnax_core::access::{Grant, Quotas, Token};
+use carnax_core::access::{Grant, Token};
 use carnax_core::limits;
 use carnax_core::metadata::{AddNode, CreateToken};
 use carnax_core::problem::Problem;
+use carnax_core::quota::Quotas;
 use carnax_core::time::Timestamp;
 use carnax_metadata_raft::{Member, RaftStatus};
 use carnax_metadata_state::deliberate_bugs::{self, DeliberateBug};

@@ -48,7 +48,7 @@ mod retry;
 mod route;
 mod transport;
 
-pub use carnax_core::access::{Grant, InvalidGrant, InvalidToken, Names, Operation, Quotas, TokenId};
+pub use carnax_core::access::{Grant, InvalidGrant, InvalidToken, Names, Operation, TokenId};
 pub use carnax_core::error_code::{ErrorCode, SideEffects};
 pub use carnax_core::http::{
     AlterSettingsRequest, AppendResponse, AppendResult, AtomicAppendResponse, AtomicAppendResult,
@@ -67,6 +67,7 @@ pub use carnax_core::metadata::{
 pub use carnax_core::name::{FencingToken, GroupName, MemberId, ProducerId, TopicPattern};
 pub use carnax_core::offset::Offset;
 pub use carnax_core::problem::ProblemDocument;
+pub use carnax_core::quota::Quotas;
 pub use carnax_core::record::{Compression, Header};
 pub use carnax_core::time::Timestamp;
 pub use carnax_core::topic::TopicName;

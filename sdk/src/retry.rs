@@ -102,8 +102,14 @@ fn wait_before_next(transport: &Transport, error: &RequestError, attempts: u32) 
     if error.blames_endpoint() && transport.endpoints().has_good(Instant::now()) {
         return Duration::ZERO;
     }
-    let wait = backoff(transport.retry(), attempts, transport.random());
-    wait.max(error.retry_after().unwrap_or_default())
+    match error.retry_after() {
+        // The server knows when there will be room: to wait ever longer would leave it unused. A little more, so that those who were
+        // refused together do not come together.
+        Some(asked) if error.is(ErrorCode::TooManyRequests) => {
+            asked + backoff(transport.retry(), 1, transport.random())
+        }
+        asked => backoff(transport.retry(), attempts, transport.random()).max(asked.unwrap_or_default()),
+    }
 }
 
 fn conclude(error: RequestError, attempts: u32, side_effects: SideEffects) -> RequestError {

@@ -66,19 +66,19 @@ pub(crate) struct Revoke {
     token: String,
 }
 
-/// All quotas of a token, given together. They are kept with it, and nothing enforces them yet.
+/// All quotas of a token, given together. Each frontend holds them by itself.
 #[derive(Debug, Args)]
 struct QuotaArguments {
-    /// Bytes that may be appended with it in a second; kept, not enforced yet
+    /// Bytes that may be appended with it in a second, at each frontend
     #[arg(long, value_name = "BYTES")]
     produce_bytes_per_second: Option<u64>,
-    /// Requests that may append with it in a second; kept, not enforced yet
+    /// Requests that may append with it in a second, at each frontend
     #[arg(long, value_name = "N")]
     produce_requests_per_second: Option<u64>,
-    /// Bytes that may be fetched with it in a second; kept, not enforced yet
+    /// Bytes that may be fetched with it in a second, at each frontend
     #[arg(long, value_name = "BYTES")]
     fetch_bytes_per_second: Option<u64>,
-    /// Requests that may fetch with it in a second; kept, not enforced yet
+    /// Requests that may fetch with it in a second, at each frontend
     #[arg(long, value_name = "N")]
     fetch_requests_per_second: Option<u64>,
 }

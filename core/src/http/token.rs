@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::access::{Grant, Quotas, TokenId};
+use crate::access::{Grant, TokenId};
 use crate::metadata::TokenDescription;
+use crate::quota::Quotas;
 
 /// `POST /v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub struct CreateTokenRequest {
     /// In how many milliseconds it expires; absent: it is valid until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_ms: Option<u64>,
-    /// How much may be done with it; absent: as much as one likes. Kept, and not enforced yet.
+    /// How much may be done with it; absent: as much as one likes.
     #[serde(default)]
     pub quotas: Quotas,
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Grant, Quotas, TokenHash, TokenId};
+use crate::access::{Grant, TokenHash, TokenId};
+use crate::quota::Quotas;
 use crate::time::Timestamp;
 
 /// Creates a token. The secret stays with whoever made it: only its hash is told.

@@ -1,7 +1,8 @@
 //! The messages about access tokens: what was sent once is understood for ever.
 
-use carnax_core::access::{Grant, Names, Operation, Quotas, Token, TokenId};
+use carnax_core::access::{Grant, Names, Operation, Token, TokenId};
 use carnax_core::metadata::*;
+use carnax_core::quota::Quotas;
 
 use crate::messages::{check, time};
 

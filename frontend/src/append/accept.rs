@@ -14,6 +14,7 @@ use std::sync::Arc;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::TopicId;
 use carnax_core::metadata::{IdempotencyStamp, ProducerStamp, UnitCommit};
+use carnax_core::name::TokenId;
 use carnax_core::problem::Problem;
 use carnax_core::topic::TopicName;
 use futures::{StreamExt, TryStreamExt};
@@ -49,6 +50,8 @@ pub(crate) struct AppendRequest {
     pub(crate) stamp: Stamp,
     /// What the request takes of the memory for appends, until it is answered.
     pub(crate) memory: Arc<OwnedSemaphorePermit>,
+    /// With whose token it came, if with any.
+    pub(crate) token: Option<TokenId>,
 }
 
 /// What is to be appended, and where.
@@ -99,7 +102,7 @@ impl Accept {
         let mut fresh = false;
         for _ in 0..ROUTINGS_MAX {
             let submitted = match self.route(&request, &topics) {
-                Ok(content) => self.submit_one(content, &request.memory).await,
+                Ok(content) => self.submit_one(content, &request).await,
                 Err(problem) if fresh => return Err(problem),
                 Err(problem) => Err(problem),
             };
@@ -165,13 +168,9 @@ impl Accept {
         }
     }
 
-    async fn submit_one(
-        &self,
-        content: Content,
-        memory: &Arc<OwnedSemaphorePermit>,
-    ) -> Result<Appended, Problem> {
+    async fn submit_one(&self, content: Content, request: &AppendRequest) -> Result<Appended, Problem> {
         let (reply, answer) = oneshot::channel();
-        self.send(vec![Submission { content, reply, memory: Arc::clone(memory) }])?;
+        self.send(vec![request.submission(content, reply)])?;
         answer.await.unwrap_or_else(|_| {
             Err(Problem::new(ErrorCode::OutcomeUnknown, "the append was given up without an answer"))
         })
@@ -193,6 +192,10 @@ impl Accept {
 }
 
 impl AppendRequest {
+    fn submission(&self, content: Content, reply: oneshot::Sender<Result<Appended, Problem>>) -> Submission {
+        Submission { content, reply, memory: Arc::clone(&self.memory), token: self.token.clone() }
+    }
+
     fn topic_names(&self) -> BTreeSet<TopicName> {
         match &self.records {
             AppendRecords::Topic(records) => BTreeSet::from([records.topic.clone()]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use carnax_core::id::{PartitionIndex, TopicId, TopicPartition};
 use carnax_core::limits;
 use carnax_core::metadata::{Routing, UnitCommit};
-use carnax_core::name::ProducerId;
+use carnax_core::name::{ProducerId, TokenId};
 use carnax_core::problem::Problem;
 use carnax_core::segment::PartitionBatches;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -24,6 +24,7 @@ pub(crate) struct Submission {
     pub(crate) content: Content,
     pub(crate) reply: oneshot::Sender<Result<Appended, Problem>>,
     pub(crate) memory: Arc<OwnedSemaphorePermit>,
+    pub(crate) token: Option<TokenId>,
 }
 
 /// What a request brings.
@@ -161,12 +162,12 @@ impl OpenSegment {
 
     /// Adds a submission as a unit, or to the unit that it may share.
     pub(crate) fn push(&mut self, submission: Submission) {
-        let Submission { content, reply, memory } = submission;
+        let Submission { content, reply, memory, token } = submission;
         let (position, places) = match content {
             Content::Own(unit) => self.push_own(*unit),
             Content::Shared(records) => self.push_shared(records),
         };
-        self.units[position].ack.members.push(Member { reply, places, memory });
+        self.units[position].ack.members.push(Member { reply, places, memory, token });
     }
 
     /// Closes the segment; batches that are still being filled are ended when it is sealed.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::TopicPartition;
-use carnax_core::metadata::{AppendedSlice, ProducerStamp, UnitOutcome};
+use carnax_core::metadata::{AppendedSlice, ProducerStamp, UnitOutcome, UnitSlice};
+use carnax_core::name::TokenId;
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
 use carnax_core::time::Timestamp;
@@ -38,6 +39,8 @@ pub(crate) struct Member {
     pub(crate) places: Vec<Place>,
     /// The memory that the request takes until it is answered.
     pub(crate) memory: Arc<OwnedSemaphorePermit>,
+    /// With whose token the request came, if with any.
+    pub(crate) token: Option<TokenId>,
 }
 
 /// Which of a unit's records in a partition are those of one request.
@@ -57,6 +60,24 @@ impl UnitAck {
             UnitOutcome::Duplicate { slices, append_time } => self.accepted(slices, append_time, true),
             UnitOutcome::Refused(problem) => self.failed(&problem),
         }
+    }
+
+    /// Records and bytes of each request that came with a token. Requests that share a slice share its bytes by their records.
+    pub(crate) fn by_token<'a>(
+        &'a self,
+        slices: &'a [UnitSlice],
+    ) -> impl Iterator<Item = (&'a TokenId, u64, u64)> {
+        let with_token = self.members.iter().filter_map(|member| Some((member.token.as_ref()?, member)));
+        with_token.flat_map(move |(token, member)| {
+            member.places.iter().filter_map(move |place| {
+                let TopicPartition { topic, partition } = place.on;
+                let slice =
+                    slices.iter().find(|slice| (slice.topic, slice.partition) == (topic, partition))?;
+                let bytes = u128::from(slice.bytes.length) * u128::from(place.count);
+                let bytes = bytes.checked_div(u128::from(slice.records))?;
+                Some((token, place.count.into(), u64::try_from(bytes).unwrap_or(u64::MAX)))
+            })
+        })
     }
 
     /// Answers everybody with one failure.

@@ -341,7 +341,7 @@ impl Line {
             metrics.appended_bytes.inc_by(uploaded.object.payload.length());
         }
         if let Stage::Uploaded(uploaded) = &segment.stage {
-            count_usage(&self.context.usage, &uploaded.object.units, &units);
+            count_usage(&self.context.usage, (&uploaded.object.units, &segment.acks), &units);
         }
         let mut units = units.into_iter();
         let mut passing = Vec::new();
@@ -411,12 +411,14 @@ impl Travelling {
 }
 
 /// Counts what is in the log now that was not before.
-fn count_usage(usage: &Usage, units: &[UnitCommit], outcomes: &[UnitOutcome]) {
-    for (unit, outcome) in units.iter().zip(outcomes) {
-        if let UnitOutcome::Accepted { .. } = outcome {
-            for slice in &unit.slices {
-                usage.appended(slice.topic, slice.records.into(), slice.bytes.length);
-            }
+fn count_usage(usage: &Usage, (units, acks): (&[UnitCommit], &[UnitAck]), outcomes: &[UnitOutcome]) {
+    for ((unit, ack), outcome) in units.iter().zip(acks).zip(outcomes) {
+        let UnitOutcome::Accepted { .. } = outcome else { continue };
+        for slice in &unit.slices {
+            usage.appended(slice.topic, slice.records.into(), slice.bytes.length);
+        }
+        for (token, records, bytes) in ack.by_token(&unit.slices) {
+            usage.appended_with(token, records, bytes);
         }
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::{PartitionIndex, TopicId};
 use carnax_core::metadata::FetchFrom;
+use carnax_core::name::TokenId;
 use carnax_core::offset::Offset;
 use carnax_core::problem::{Problem, ProblemDocument};
 use carnax_core::topic::TopicName;
@@ -119,6 +120,7 @@ pub(crate) struct TopicFollower {
     pub(crate) topic: TopicName,
     pub(crate) cursor: Cursor,
     pub(crate) encoding: Encoding,
+    pub(crate) token: Option<TokenId>,
 }
 
 impl TopicFollower {
@@ -176,6 +178,7 @@ impl TopicFollower {
             max_bytes: PIECE_BYTES,
             max_records: carnax_core::limits::FETCH_RECORDS_MAX,
             wait: Duration::ZERO,
+            token: self.token.clone(),
         };
         let fetched = self.fetch.fetch(request).await?;
         let cursor = &mut self.cursor;

@@ -96,6 +96,7 @@ impl Fetch {
             max_bytes: 1,
             max_records: 1,
             wait: Duration::ZERO,
+            token: None,
         });
         let positions = futures::stream::iter(requests).map(|request| self.position(request));
         positions.buffered(POSITIONS_AT_ONCE).try_collect().await

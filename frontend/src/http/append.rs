@@ -102,12 +102,19 @@ async fn append(
     let partition_count = parameters::partition_count(headers)?;
     let stamp = stamp::read(headers, caller)?;
     // Whether there is such a topic is known before its records are taken in. A repeat may be of one that is gone.
-    if !stamp.is_some() {
-        api.topics.get(&topic).await?;
-    }
+    let known = match api.topics.get(&topic).await {
+        Err(problem) if problem.code == ErrorCode::TopicNotFound && stamp.is_some() => None,
+        known => Some(known?),
+    };
     let http = &api.settings.http;
     let (bytes, memory) =
         body::read_body(body, headers, http.body_bytes_max, http, &api.append_memory, copies).await?;
+    let length = bytes.len() as u64;
+    api.accept.context.quotas.produce(
+        caller.token(),
+        length,
+        known.iter().map(|topic| (&**topic, length)),
+    )?;
     let target = match partition {
         Some(partition) => RequestTarget::Partition(&topic, partition),
         None => RequestTarget::Topic(&topic),
@@ -120,7 +127,8 @@ async fn append(
         _ => AppendBody::Json(bytes, encoding),
     };
     let records = TopicAppend { topic, topic_id, partition, partition_count, body };
-    let request = AppendRequest { records: AppendRecords::Topic(records), stamp, memory: Arc::new(memory) };
+    let (records, token) = (AppendRecords::Topic(records), caller.token().cloned());
+    let request = AppendRequest { records, stamp, memory: Arc::new(memory), token };
     let (appended, topics) = Box::pin(api.accept.append(request)).await?;
     response(appended, &topics).map(Json).map_err(Failure)
 }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use super::json_record::Encoding;
 use super::problem::Failure;
 use super::{Api, Deadline, parameters};
+use crate::access::Caller;
 use crate::fetch::follow::{Cursor, Pieces, TopicFollower, follow_partition, too_many_partitions};
 use crate::fetch::resolve::Position;
 use crate::fetch::respond::Layout;
@@ -80,6 +81,7 @@ struct OffsetsQuery {
 pub(super) async fn records(
     State(api): State<Arc<Api>>,
     Path((topic, partition)): Path<(String, String)>,
+    caller: Caller,
     deadline: Option<Extension<Deadline>>,
     uri: Uri,
     headers: HeaderMap,
@@ -96,7 +98,9 @@ pub(super) async fn records(
         max_bytes,
         max_records,
         wait: wait(&query, deadline.map(|Extension(deadline)| deadline))?,
+        token: caller.token().cloned(),
     };
+    api.fetch.quotas.fetch_request(caller.token(), &*api.topics.get(&request.topic).await?)?;
     if streams {
         if let Some(id) = parameters::text_header(&headers, LAST_EVENT_ID)? {
             let next = id.parse().ok().map(Offset).filter(|next| *next <= Offset::MAX);
@@ -137,6 +141,7 @@ pub(super) async fn records(
 pub(super) async fn follow_topic(
     State(api): State<Arc<Api>>,
     Path(topic): Path<String>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -152,6 +157,7 @@ pub(super) async fn follow_topic(
     let id = resumed.as_ref().map(|cursor| cursor.topic_id).or(known);
     let described = DescribeTopic { topic: TopicRef { name: name.clone(), id }, with_offsets: true };
     let topic = api.client.query(described).await?;
+    api.fetch.quotas.fetch_request(caller.token(), &api.topics.remember(&topic))?;
     if topic.partition_count > crate::fetch::follow::FOLLOWED_PARTITIONS_MAX {
         return Err(too_many_partitions(topic.partition_count).into());
     }
@@ -170,7 +176,8 @@ pub(super) async fn follow_topic(
     });
     let cursor = Cursor { topic_id: topic.topic_id, next: next.collect() };
     let fetch = Arc::clone(&api.fetch);
-    let follower = TopicFollower { fetch, topic: name, cursor, encoding: query.encoding };
+    let token = caller.token().cloned();
+    let follower = TopicFollower { fetch, topic: name, cursor, encoding: query.encoding, token };
     let mut response = events(follower.into_pieces());
     set(&mut response, header::TOPIC_ID, &topic.topic_id.to_string());
     Ok(response)
@@ -199,6 +206,7 @@ pub(super) async fn offsets(
         max_bytes: 1,
         max_records: 1,
         wait: Duration::ZERO,
+        token: None,
     };
     let position = api.fetch.position(request).await?;
     Ok(Json(OffsetResponse { offset: position.offset, timestamp: position.timestamp }))

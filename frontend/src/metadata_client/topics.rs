@@ -10,6 +10,7 @@ use carnax_core::id::TopicId;
 use carnax_core::limits;
 use carnax_core::metadata::{DescribeTopic, TopicDescription, TopicRef};
 use carnax_core::problem::Problem;
+use carnax_core::quota::Quotas;
 use carnax_core::topic::{TimestampType, TopicConfig, TopicName};
 use carnax_platform::clock::Clock;
 
@@ -28,6 +29,8 @@ pub(crate) struct Topic {
     pub(crate) log_append_time: bool,
     /// Whether only the newest record of each key is kept, so that every record needs one.
     pub(crate) compacted: bool,
+    /// What all clients together may do in a second at this frontend.
+    pub(crate) quotas: Quotas,
 }
 
 /// Remembers topics by name.
@@ -104,6 +107,7 @@ impl Topic {
             message_bytes_max: limits::BATCH_BYTES_MAX,
             log_append_time: false,
             compacted: false,
+            quotas: Quotas::default(),
         }
     }
 
@@ -121,6 +125,7 @@ impl Topic {
             message_bytes_max: usize::try_from(config.max_message_bytes).unwrap_or(usize::MAX),
             log_append_time: config.timestamp_type == TimestampType::LogAppendTime,
             compacted: config.cleanup_compact,
+            quotas: config.quotas,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use carnax_core::access::{Grant, Names, Operation};
 use carnax_core::http::{CreateTokenRequest, CreatedTokenResponse};
+use carnax_core::quota::Quotas;
 use http::StatusCode;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,7 +47,7 @@ pub struct Tokens<'a> {
 impl<'a> Tokens<'a> {
     /// Makes the first token, an administrator's.
     pub async fn of(frontend: &'a Frontend) -> Self {
-        let answer = create(frontend, None, vec![Grant::admin()], None).await;
+        let answer = create(frontend, None, request(vec![Grant::admin()])).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
         // From now on others are asked for theirs.
         frontend.clock.leap(Duration::from_secs(60));
@@ -54,11 +55,17 @@ impl<'a> Tokens<'a> {
     }
 
     pub async fn make(&self, grants: Vec<Grant>) -> String {
-        token_in(&create(self.frontend, Some(&self.admin), grants, None).await)
+        self.make_with(grants, Quotas::default()).await
+    }
+
+    pub async fn make_with(&self, grants: Vec<Grant>, quotas: Quotas) -> String {
+        let request = CreateTokenRequest { quotas, ..request(grants) };
+        token_in(&create(self.frontend, Some(&self.admin), request).await)
     }
 
     pub async fn make_expired(&self) -> String {
-        let answer = create(self.frontend, Some(&self.admin), vec![Grant::admin()], Some(1_000)).await;
+        let request = CreateTokenRequest { expires_in_ms: Some(1_000), ..request(vec![Grant::admin()]) };
+        let answer = create(self.frontend, Some(&self.admin), request).await;
         self.frontend.metadata.pass(Duration::from_secs(1));
         token_in(&answer)
     }
@@ -81,18 +88,12 @@ impl<'a> Tokens<'a> {
     }
 }
 
-async fn create(
-    frontend: &Frontend,
-    admin: Option<&str>,
-    grants: Vec<Grant>,
-    expires_in_ms: Option<u64>,
-) -> Answer {
-    let request = CreateTokenRequest {
-        description: "of a test".to_owned(),
-        grants,
-        expires_in_ms,
-        quotas: Default::default(),
-    };
+fn request(grants: Vec<Grant>) -> CreateTokenRequest {
+    let (description, quotas) = ("of a test".to_owned(), Quotas::default());
+    CreateTokenRequest { description, grants, expires_in_ms: None, quotas }
+}
+
+async fn create(frontend: &Frontend, admin: Option<&str>, request: CreateTokenRequest) -> Answer {
     let bearer = admin.map(|admin| format!("Bearer {admin}"));
     let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
     frontend.call("POST", "/v1/tokens", &headers, serde_json::to_vec(&request).unwrap()).await
@@ -114,7 +115,7 @@ fn names(answer: &Answer, list: &str, name: &str) -> Vec<String> {
 async fn a_frontend_on_loopback_is_open_until_there_is_a_token() {
     let frontend = start().await;
     frontend.create("flights", 1).await;
-    let early = create(&frontend, None, vec![on_all_topics()], None).await;
+    let early = create(&frontend, None, request(vec![on_all_topics()])).await;
     early.problem("invalid_value");
     let tokens = Tokens::of(&frontend).await;
     frontend.get("/v1/topics").await.problem("unauthenticated");

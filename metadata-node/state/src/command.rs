@@ -16,6 +16,7 @@ use carnax_core::metadata::{
 use carnax_core::name::{GroupName, MemberId, WakeupName};
 use carnax_core::offset::Offset;
 use carnax_core::problem::Problem;
+use carnax_core::topic::TopicConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::FeatureLevel;
@@ -159,8 +160,6 @@ impl Command {
         FeatureLevel(match self {
             Self::OpenSession(_)
             | Self::CommitSegments(_)
-            | Self::CreateTopic { .. }
-            | Self::AlterTopic(_)
             | Self::DeleteTopic(_)
             | Self::TrimPartition(_)
             | Self::Bootstrap { .. }
@@ -176,6 +175,8 @@ impl Command {
             | Self::ExpireMembers { .. }
             | Self::CommitOffsets(_)
             | Self::DeleteGroup(_) => 2,
+            Self::CreateTopic { request, .. } => topic_level(request.config.keys()),
+            Self::AlterTopic(request) => topic_level(request.config.keys()),
             Self::AlterSettings(request) => settings_level(request),
             Self::PutWakeup(_) | Self::DeleteWakeup(_) | Self::ConfirmAnnouncement { .. } => 3,
             Self::TakeJob(_) | Self::ReportJob(_) => 4,
@@ -192,6 +193,11 @@ impl Command {
             | Self::ReportUsage(_) => 6,
         })
     }
+}
+
+/// The level at which the newest of the named topic configuration entries came. What is no entry is refused for that, at any level.
+fn topic_level<'a>(names: impl Iterator<Item = &'a String>) -> u32 {
+    names.filter_map(|name| TopicConfig::level_of(name)).max().unwrap_or(1)
 }
 
 /// The level at which the newest of the named settings came. What is no setting is refused for that, at any level.

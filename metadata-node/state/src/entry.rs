@@ -36,7 +36,7 @@ impl FeatureLevel {
     /// | 3 | wake-ups |
     /// | 4 | maintenance jobs, settings of commit deadline and orphans |
     /// | 5 | merge, retention, paging, collection of dead objects |
-    /// | 6 | access tokens, usage, prices; the level of a cluster is part of its state |
+    /// | 6 | access tokens, usage, prices, quotas of topics; the level of a cluster is part of its state |
     pub const CURRENT: Self = Self(6);
     /// The level of a cluster that says nothing of its level: the last one before clusters did.
     pub const UNRECORDED: Self = Self(5);

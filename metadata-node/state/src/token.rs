@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use carnax_core::access::{Grant, Quotas, TokenHash, TokenId};
+use carnax_core::access::{Grant, TokenHash, TokenId};
 use carnax_core::error_code::ErrorCode;
 use carnax_core::limits;
 use carnax_core::metadata::{AlterToken, CreateToken, KnownToken, TokenDescription, Validity};
 use carnax_core::problem::Problem;
+use carnax_core::quota::Quotas;
 use carnax_core::time::Timestamp;
 use imbl::OrdMap;
 

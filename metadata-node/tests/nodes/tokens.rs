@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use carnax_core::access::{Grant, Quotas, Token};
+use carnax_core::access::{Grant, Token};
 use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::{CreateToken, FindToken, ListTokens, RevokeToken, TokenFound, TouchToken};
+use carnax_core::quota::Quotas;
 
 use crate::cluster::{PATIENCE, TestCluster};
 

@@ -1,9 +1,10 @@
 //! A cluster goes on at its level while nodes of two versions run, is raised when all know more, and never lowered.
 
-use carnax_core::access::{Grant, Quotas, Token};
+use carnax_core::access::{Grant, Token};
 use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::{ClusterUpgraded, CreateToken, FindToken, UpgradeCluster};
 use carnax_core::problem::Problem;
+use carnax_core::quota::Quotas;
 
 use crate::cluster::TestCluster;
 use crate::writer::Writer;

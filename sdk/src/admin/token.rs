@@ -1,8 +1,9 @@
 //! Access tokens.
 
-use carnax_core::access::{Grant, Quotas, TokenId};
+use carnax_core::access::{Grant, TokenId};
 use carnax_core::http::{AlterTokenRequest, CreateTokenRequest, CreatedTokenResponse, TokensResponse};
 use carnax_core::metadata::TokenDescription;
+use carnax_core::quota::Quotas;
 use http::Method;
 
 use super::Admin;
@@ -46,7 +47,7 @@ impl NewToken {
         self
     }
 
-    /// How much may be done with it (default: as much as one likes). Kept with the token, and not enforced yet.
+    /// How much may be done with it (default: as much as one likes). Each frontend holds it by itself.
     #[must_use]
     pub fn quotas(mut self, quotas: Quotas) -> Self {
         self.request.quotas = quotas;

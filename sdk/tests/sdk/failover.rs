@@ -99,6 +99,30 @@ async fn retry_after_is_obeyed_and_the_deadline_of_the_operation_is_kept() {
     assert!(start.elapsed() < Duration::from_secs(60), "an hour is beyond the deadline: no use in waiting");
 }
 
+/// A server that lets one request through in each second is asked again in each second, not ever more rarely.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_told_when_to_come_again_comes_then_however_often() {
+    const REFUSALS: usize = 20;
+    let calls = AtomicUsize::new(0);
+    let server = Server::start(move |_| {
+        let reply = match calls.fetch_add(1, Ordering::Relaxed) {
+            ..REFUSALS => {
+                Reply::problem(ErrorCode::TooManyRequests, |facts| facts.retry_after_seconds = Some(1))
+            }
+            _ => Reply::problem(ErrorCode::TopicNotFound, |_| {}),
+        };
+        std::future::ready(reply)
+    })
+    .await;
+    let client = client_builder([&server]).operation_timeout(Duration::from_secs(60)).build().unwrap();
+    let start = Instant::now();
+    let error = client.admin().describe_topic("t").await.unwrap_err();
+    assert!(error.is(ErrorCode::TopicNotFound), "{error:?}");
+    let waited = start.elapsed();
+    let told = Duration::from_secs(REFUSALS as u64);
+    assert!(waited >= told && waited < told + told / 5, "{waited:?}");
+}
+
 #[tokio::test]
 async fn a_proxy_that_answers_for_a_server_that_is_away_does_not_confuse_the_client() {
     let server = Server::start(|seen| async move {

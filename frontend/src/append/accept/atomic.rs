@@ -133,6 +133,26 @@ impl AtomicAppend {
         }
     }
 
+    /// Bytes of keys and values, or of batches, that go to each topic.
+    pub(crate) fn bytes_by_topic(&self) -> BTreeMap<&TopicName, u64> {
+        let mut sums = BTreeMap::new();
+        let mut add = |topic, bytes: usize| *sums.entry(topic).or_insert(0) += bytes as u64;
+        match &self.records {
+            AtomicRecords::Records(records) => {
+                let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+                for AtomicRecord { topic, record, .. } in records {
+                    add(topic, length(&record.key) + length(&record.value));
+                }
+            }
+            AtomicRecords::Batches(parts) => {
+                for (part, batches) in parts {
+                    add(&part.topic, batches.iter().map(|batch| batch.bytes().len()).sum());
+                }
+            }
+        }
+        sums
+    }
+
     /// Whether the caller may do all of it: write the records, learn whether the conditions hold, move the group's offsets.
     ///
     /// # Errors

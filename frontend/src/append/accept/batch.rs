@@ -13,7 +13,6 @@ use super::{
     Accept, AppendRecords, AppendRequest, Appended, KnownTopics, ROUTINGS_MAX, Stamp, may_be_old_knowledge,
 };
 use crate::append::Arrival;
-use crate::append::accumulate::Submission;
 
 /// Requests that are submitted together.
 const WAVE_REQUESTS_MAX: usize = 1_000;
@@ -61,7 +60,7 @@ impl Accept {
         for BatchedAppend { records, stamp, chain } in appends {
             chains.push(chain);
             let records = AppendRecords::Atomic(Box::new(records));
-            requests.push(AppendRequest { records, stamp, memory: Arc::clone(memory) });
+            requests.push(AppendRequest { records, stamp, memory: Arc::clone(memory), token: None });
         }
         let mut results = Results { decided: requests.iter().map(|_| None).collect(), chains };
         let mut known = None;
@@ -121,7 +120,7 @@ impl Accept {
                 }
             }
             let (reply, answer) = oneshot::channel();
-            wave.submissions.push(Submission { content, reply, memory: Arc::clone(&request.memory) });
+            wave.submissions.push(request.submission(content, reply));
             wave.answers.push((at, answer));
             wave.commit_bytes += bytes;
         }

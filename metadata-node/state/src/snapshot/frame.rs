@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carnax_core::access::{Grant, Quotas, TokenHash, TokenId};
+use carnax_core::access::{Grant, TokenHash, TokenId};
 use carnax_core::id::{
     ClusterId, CommitNumber, Incarnation, LogIndex, NodeId, PageId, SegmentId, SessionId, TopicId,
     TopicPartition,
@@ -10,6 +10,7 @@ use carnax_core::id::{
 use carnax_core::metadata::{JobKind, SegmentsCommitted};
 use carnax_core::name::{FencingToken, WakeupName};
 use carnax_core::offset::Offset;
+use carnax_core::quota::Quotas;
 use carnax_core::time::Timestamp;
 use carnax_core::topic::{ConfigEntries, TopicName};
 use carnax_core::usage::{Month, StoreRequests, Traffic};

@@ -3,6 +3,7 @@
 
 use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::ClusterSettings;
+use carnax_core::topic::TopicConfig;
 use carnax_metadata_state::{Command, Entry, EntryError, FeatureLevel, Reply};
 use proptest::prelude::*;
 
@@ -16,6 +17,7 @@ use crate::writer::set;
 /// Something of each level.
 fn commands() -> Vec<Command> {
     let mut commands = vec![open_session(), create("x", topic_id(77), 1, &[]), trim("x", 0, 0), delete("x")];
+    commands.push(create("y", topic_id(78), 1, &[("quota.fetch.bytes.per.second", "1000")]));
     commands.extend(commands_of_groups());
     commands.extend(commands_of_wakeups());
     commands.extend(commands_of_jobs(2));
@@ -83,6 +85,17 @@ fn a_build_that_does_not_know_the_new_level_stops_where_it_is_raised() {
     ] {
         let decoded = Entry::decode_up_to(&entry.encode(), FeatureLevel(max));
         assert_eq!(matches!(decoded, Err(EntryError::UnknownLevel { .. })), stops, "{decoded:?}");
+    }
+}
+
+#[test]
+fn a_topic_with_quotas_needs_the_level_that_brought_them() {
+    let level = |config: &[(&str, &str)]| create("x", topic_id(77), 1, config).level();
+    assert_eq!(level(&[("retention.ms", "1")]), FeatureLevel(1));
+    for name in TopicConfig::NAMES {
+        let needed = TopicConfig::level_of(name).unwrap();
+        assert_eq!(needed, if name.starts_with("quota.") { 6 } else { 1 }, "{name}");
+        assert_eq!(level(&[("retention.ms", "1"), (name, "1")]), FeatureLevel(needed));
     }
 }
 

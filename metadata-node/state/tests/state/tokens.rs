@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use carnax_core::access::{Grant, Names, Operation, Quotas, Token, TokenId};
+use carnax_core::access::{Grant, Names, Operation, Token, TokenId};
 use carnax_core::error_code::ErrorCode;
 use carnax_core::limits;
 use carnax_core::metadata::{
     AlterToken, CreateToken, FindToken, ListTokens, RevokeToken, TokenDescription, TouchToken, Validity,
 };
 use carnax_core::problem::Problem;
+use carnax_core::quota::Quotas;
 use carnax_core::time::Timestamp;
 use carnax_metadata_state::{Command, Entry, FeatureLevel, Reply, answer, invariant};
 
