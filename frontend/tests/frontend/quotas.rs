@@ -23,7 +23,7 @@ fn refused(answer: &Answer) -> u64 {
     told
 }
 
-fn fine(answer: Answer) -> Value {
+fn fine(answer: &Answer) -> Value {
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     answer.json()
 }
@@ -32,7 +32,7 @@ async fn set_quota(frontend: &Frontend, admin: &str, topic: &str, entries: Value
     let body = json!({ "config": entries }).to_string();
     let bearer = format!("Bearer {admin}");
     let path = format!("/v1/topics/{topic}");
-    fine(frontend.call("PATCH", &path, &[("authorization", &bearer)], body).await);
+    fine(&frontend.call("PATCH", &path, &[("authorization", &bearer)], body).await);
     // What is known of the topic is asked anew.
     frontend.clock.leap(Duration::from_secs(600));
 }
@@ -53,25 +53,25 @@ async fn a_token_is_held_to_its_quotas_and_others_are_not() {
     let append = async |token: &str| tokens.call("POST", "/v1/topics/t/records", token, ONE).await;
     let fetch =
         async |token: &str| tokens.call("GET", "/v1/topics/t/partitions/0/records?offset=0", token, "").await;
-    fine(append(&held).await);
+    fine(&append(&held).await);
     let wait = refused(&append(&held).await);
-    assert_eq!(wait, (ONE.len() as u64 - 10).div_ceil(10) + u64::from(ONE.len() % 10 == 0));
-    fine(append(&free).await);
+    assert_eq!(wait, (ONE.len() as u64 - 10).div_ceil(10) + u64::from(ONE.len().is_multiple_of(10)));
+    fine(&append(&free).await);
     frontend.clock.leap(SECOND * u32::try_from(wait).unwrap());
-    fine(append(&held).await);
+    fine(&append(&held).await);
 
-    let read = fine(fetch(&held).await);
+    let read = fine(&fetch(&held).await);
     assert!(!read["records"].as_array().unwrap().is_empty());
     // One batch is always read, however little is left.
     let wait = refused(&fetch(&held).await);
-    fine(fetch(&free).await);
+    fine(&fetch(&free).await);
     frontend.clock.leap(SECOND * u32::try_from(wait).unwrap());
-    fine(fetch(&held).await);
+    fine(&fetch(&held).await);
 
-    let answer = fine(fetch(&free).await);
+    let answer = fine(&fetch(&free).await);
     assert_eq!(answer["records"].as_array().unwrap().len(), 3, "what was refused was not appended");
 
-    let usage = fine(tokens.call("GET", "/v1/usage", &tokens.admin, "").await);
+    let usage = fine(&tokens.call("GET", "/v1/usage", &tokens.admin, "").await);
     let of = |token: &str| {
         let id = token.split('_').nth(1).unwrap();
         let rows = usage["tokens"].as_array().unwrap();
@@ -97,21 +97,21 @@ async fn a_topic_is_held_to_its_quotas_whoever_uses_it_and_they_change_at_run_ti
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         frontend.call("POST", &format!("/v1/topics/{topic}/records"), &headers, ONE.to_owned()).await
     };
-    fine(append("t", "a").await);
+    fine(&append("t", "a").await);
     assert_eq!(refused(&append("t", "b").await), 1);
-    fine(append("other", "c").await);
+    fine(&append("other", "c").await);
     let both = json!({"records":[{"topic":"t","value":"1"},{"topic":"other","value":"2"}]}).to_string();
     refused(&tokens.call("POST", "/v1/append", admin, &both).await);
     frontend.clock.leap(SECOND);
-    fine(tokens.call("POST", "/v1/append", admin, &both).await);
+    fine(&tokens.call("POST", "/v1/append", admin, &both).await);
     refused(&append("t", "b").await);
 
     set_quota(&frontend, admin, "t", json!({"quota.produce.requests.per.second": "-1"})).await;
     for key in ["b", "d", "e"] {
-        fine(append("t", key).await);
+        fine(&append("t", key).await);
     }
     let read = tokens.call("GET", "/v1/topics/t/partitions/0/records?offset=0", admin, "").await;
-    assert_eq!(fine(read)["records"].as_array().unwrap().len(), 5);
+    assert_eq!(fine(&read)["records"].as_array().unwrap().len(), 5);
 
     let wrong = json!({"config": {"quota.fetch.bytes.per.second": "much"}}).to_string();
     let answer = tokens.call("PATCH", "/v1/topics/t", admin, &wrong).await;
