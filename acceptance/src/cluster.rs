@@ -1,5 +1,6 @@
 //! All processes of a cluster: three metadata nodes and frontends, on an S3 server that lives in this process or elsewhere.
 
+pub mod renew;
 mod restore;
 mod verify;
 

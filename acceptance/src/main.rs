@@ -30,6 +30,9 @@ struct Arguments {
     /// Where the servers are; those of this build, built first if need be, if no folder is named.
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
+    /// Where the servers of the version before are, for `upgrade`; without a folder, those of this build are told to know less.
+    #[arg(long, value_name = "DIR")]
+    old_bin_dir: Option<PathBuf>,
     /// Where chance begins.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -47,6 +50,7 @@ async fn main() -> Result<()> {
         Some(folder) => Binaries::in_folder(folder)?,
         None => Binaries::of_this_build()?,
     };
+    let old_binaries = arguments.old_bin_dir.as_deref().map(Binaries::in_folder).transpose()?;
     let flights = arguments.input.as_deref().map_or_else(Flights::sample, Flights::read)?;
     let flights = Arc::new(flights);
     let scenarios = match arguments.scenarios.as_slice() {
@@ -58,6 +62,7 @@ async fn main() -> Result<()> {
     for scenario in scenarios {
         let sizes = Sizes {
             binaries: binaries.clone(),
+            old_binaries: old_binaries.clone(),
             flights: Arc::clone(&flights),
             rounds: arguments.rounds.unwrap_or_else(|| scenario.rounds()),
             chunk: arguments.chunk.max(1),

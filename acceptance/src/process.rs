@@ -34,6 +34,11 @@ impl Process {
         Self { name: name.to_owned(), program: program.to_owned(), arguments, environment, log, child: None }
     }
 
+    /// Makes it another program with another environment, from its next start on.
+    pub fn replace(&mut self, program: &Path, environment: Vec<(String, String)>) {
+        (self.program, self.environment) = (program.to_owned(), environment);
+    }
+
     /// What it is called in logs and reports.
     pub fn name(&self) -> &str {
         &self.name

@@ -22,6 +22,7 @@ mod rolling_restart;
 mod stale_leader;
 mod steady;
 mod throttled;
+mod upgrade;
 mod usage;
 mod wakeups;
 mod woken_consumer;
@@ -65,6 +66,8 @@ pub enum Scenario {
     Restore,
     /// Every process is restarted in order while flights are written.
     RollingRestart,
+    /// Every process is replaced by a newer version while flights are written, and the feature level is raised.
+    Upgrade,
     /// All certificates and their authority are replaced under load.
     Certificates,
     /// Four idempotent producers write the flights while frontends and leaders are killed.
@@ -102,6 +105,8 @@ pub enum Scenario {
 pub struct Sizes {
     /// The servers.
     pub binaries: Binaries,
+    /// The servers of the version before, for `upgrade`; none: `binaries`, told to know less.
+    pub old_binaries: Option<Binaries>,
     /// The records.
     pub flights: Arc<Flights>,
     /// How often to do what is done many times; in `idle`, `long-life`, `steady` and `throttled`, how many seconds it takes; in
@@ -119,7 +124,12 @@ impl Scenario {
     /// How many rounds prove something.
     pub fn rounds(self) -> usize {
         match self {
-            Self::Flights | Self::Failover | Self::Minority | Self::RollingRestart | Self::Console => 1,
+            Self::Flights
+            | Self::Failover
+            | Self::Minority
+            | Self::RollingRestart
+            | Self::Upgrade
+            | Self::Console => 1,
             Self::StaleLeader => 200,
             Self::ReadYourWrites => 10_000,
             Self::Idle | Self::LongLife => 60,
@@ -152,6 +162,7 @@ impl Scenario {
             Self::RestartAll => Box::pin(restart_all::run(sizes)).await,
             Self::Restore => Box::pin(restore::run(sizes)).await,
             Self::RollingRestart => Box::pin(rolling_restart::run(sizes)).await,
+            Self::Upgrade => Box::pin(upgrade::run(sizes)).await,
             Self::Certificates => Box::pin(certificates::run(sizes)).await,
             Self::Idempotent => Box::pin(idempotent::run(sizes)).await,
             Self::ExactlyOnce => Box::pin(exactly_once::run(sizes)).await,

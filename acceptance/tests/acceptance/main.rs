@@ -17,7 +17,7 @@ async fn passes(scenario: Scenario, rounds: usize) -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let flights = Arc::new(Flights::sample()?);
     let binaries = Binaries::of_this_build()?;
-    let sizes = Sizes { binaries, flights, rounds, chunk: 10, seed: 1, output: None };
+    let sizes = Sizes { binaries, old_binaries: None, flights, rounds, chunk: 10, seed: 1, output: None };
     scenario.run(&sizes).await.map(drop)
 }
 
@@ -64,6 +64,11 @@ async fn a_cluster_is_restored_from_its_bucket_and_gives_no_offset_out_twice() -
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_loses_nothing() -> Result<()> {
     passes(Scenario::RollingRestart, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_upgrade_under_load_loses_and_doubles_nothing_and_has_no_way_back() -> Result<()> {
+    passes(Scenario::Upgrade, 1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
