@@ -21,7 +21,7 @@ struct Arguments {
     /// Flights, one JSON object a line, perhaps with gzip; the sample of the sources if none is named.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// How often to do what is done many times; in `idle`, `long-life`, `steady` and `throttled`, how many seconds it takes.
+    /// How often to do what is done many times; in `idle`, `long-life`, `steady`, `throttled` and `quota`, how many seconds it takes.
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
     /// Records of a key in one request, where there is one request in flight per key.

@@ -15,6 +15,7 @@ mod idle;
 mod long_life;
 mod minority;
 mod probe;
+mod quota;
 mod read_your_writes;
 mod restart_all;
 mod restore;
@@ -94,6 +95,8 @@ pub enum Scenario {
     FrozenFunction,
     /// Compares what the cluster says that it asked of the object store with what arrived there.
     Usage,
+    /// A token that is used for many times its quota, beside one that is used within it.
+    Quota,
     /// Measures the frontend as a Lambda function, under an emulator.
     ColdStarts,
     /// The console in headless Chromium, by keyboard alone.
@@ -109,7 +112,7 @@ pub struct Sizes {
     pub old_binaries: Option<Binaries>,
     /// The records.
     pub flights: Arc<Flights>,
-    /// How often to do what is done many times; in `idle`, `long-life`, `steady` and `throttled`, how many seconds it takes; in
+    /// How often to do what is done many times; in `idle`, `long-life`, `steady`, `throttled` and `quota`, how many seconds it takes; in
     /// `history`, slices.
     pub rounds: usize,
     /// Records of a key in one request, where there is one request in flight per key.
@@ -134,7 +137,7 @@ impl Scenario {
             Self::ReadYourWrites => 10_000,
             Self::Idle | Self::LongLife => 60,
             Self::Steady => 600,
-            Self::Throttled => 30,
+            Self::Throttled | Self::Quota => 30,
             Self::History => 1_000_000,
             Self::RestartAll | Self::Certificates => 3,
             Self::Usage => 10,
@@ -174,6 +177,7 @@ impl Scenario {
             Self::Steady => Box::pin(steady::run(sizes)).await,
             Self::History => Box::pin(history::run(sizes)).await,
             Self::Usage => Box::pin(usage::run(sizes)).await,
+            Self::Quota => Box::pin(quota::run(sizes)).await,
             Self::Throttled => Box::pin(throttled::run(sizes)).await,
             Self::FrozenFunction => Box::pin(frozen_function::run(sizes)).await,
             Self::ColdStarts => Box::pin(cold_starts::run(sizes)).await,

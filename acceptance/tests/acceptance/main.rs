@@ -72,6 +72,11 @@ async fn a_rolling_upgrade_under_load_loses_and_doubles_nothing_and_has_no_way_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_gets_its_quota_and_others_do_not_notice() -> Result<()> {
+    passes(Scenario::Quota, 15).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn certificates_and_their_authority_are_replaced_and_no_append_fails() -> Result<()> {
     passes(Scenario::Certificates, 1).await
 }
