@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod arrows;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod manifest;
 #[cfg(test)]
 mod paths;
