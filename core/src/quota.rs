@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// How much may be done in a second; what is absent has no limit, and nothing at all may be done with zero.
 ///
 /// As Kafka's (KIP-13), they hold at each frontend by itself: a cluster of three gives up to three times as much to whoever uses all
-/// three. Bytes are those of the records as they travel, requests those that append or fetch. A second's worth may be used at once; one
-/// request may go beyond what is left, and is paid for by waiting.
+/// three. Bytes are those of bodies that append and of record batches that are fetched, requests those that append or fetch. A second's
+/// worth may be used at once; one request may go beyond what is left, and is paid for by waiting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

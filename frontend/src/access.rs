@@ -18,6 +18,7 @@ use carnax_core::error_code::ErrorCode;
 use carnax_core::metadata::{KnownToken, TouchToken};
 use carnax_core::name::TopicPattern;
 use carnax_core::problem::Problem;
+use carnax_core::quota::Quotas;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::timeout;
@@ -121,6 +122,9 @@ impl Access {
 
     async fn holder(&self, token: Token) -> Result<Caller, Problem> {
         let seen = self.lookups.look(Some(token.id())).await?;
+        if seen.token.is_none() {
+            self.quotas.know(token.id(), &Quotas::default());
+        }
         // One who does not know the secret learns nothing, not even whether there is such a token.
         let known = seen.token.as_ref().filter(|known| known.hash.is_of(&token));
         let known = known.ok_or_else(|| {
