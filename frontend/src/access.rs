@@ -19,11 +19,11 @@ use carnax_core::metadata::{KnownToken, TouchToken};
 use carnax_core::name::TopicPattern;
 use carnax_core::problem::Problem;
 use carnax_core::quota::Quotas;
+use carnax_platform::clock::Clock;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::timeout;
 
-use crate::append::AppendContext;
 use crate::metadata_client::MetadataClient;
 use crate::metrics::Metrics;
 use crate::quota::QuotaKeeper;
@@ -71,10 +71,15 @@ struct Known {
 }
 
 impl Access {
-    pub(crate) fn new(rule: Rule, context: &AppendContext) -> Self {
-        let (client, metrics) = (Arc::clone(&context.client), Arc::clone(&context.metrics));
-        let lookups = Lookups::new(Arc::clone(&client), Arc::clone(&context.clock), Arc::clone(&metrics));
-        Self { rule, client, lookups, quotas: Arc::clone(&context.quotas), metrics }
+    pub(crate) fn new(
+        rule: Rule,
+        client: Arc<MetadataClient>,
+        clock: Arc<dyn Clock>,
+        quotas: Arc<QuotaKeeper>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let lookups = Lookups::new(Arc::clone(&client), clock, Arc::clone(&metrics));
+        Self { rule, client, lookups, quotas, metrics }
     }
 
     /// Says who makes a request.

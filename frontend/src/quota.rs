@@ -8,6 +8,7 @@ mod bucket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use carnax_core::error_code::ErrorCode;
 use carnax_core::id::TopicId;
@@ -74,19 +75,19 @@ impl QuotaKeeper {
         }
     }
 
-    /// Takes an append of so many bytes, and so many of them to each topic, or refuses all of it.
+    /// Takes an append of so many bytes to each topic, or refuses all of it.
     ///
     /// # Errors
     /// `too_many_requests` with the time to wait; then nothing was counted.
     pub(crate) fn produce<'a>(
         &self,
         token: Option<&TokenId>,
-        whole: u64,
         topics: impl IntoIterator<Item = (&'a Topic, u64)>,
     ) -> Result<(), Problem> {
         let mut ledger = self.ledger();
-        let mut charges = Vec::new();
+        let (mut charges, mut whole) = (Vec::new(), 0u64);
         for (topic, bytes) in topics {
+            whole = whole.saturating_add(bytes);
             charges.extend(of_topic(topic, Direction::Produce, Measure::Bytes, bytes));
             charges.extend(of_topic(topic, Direction::Produce, Measure::Requests, 1));
         }
@@ -95,13 +96,15 @@ impl QuotaKeeper {
         self.take(&mut ledger, &charges)
     }
 
-    /// Takes a request that fetches.
+    /// Takes a request that fetches, unless what was fetched before is not paid for.
     ///
     /// # Errors
     /// As [`produce`](Self::produce).
     pub(crate) fn fetch_request(&self, token: Option<&TokenId>, topic: &Topic) -> Result<(), Problem> {
         let mut ledger = self.ledger();
-        let mut charges = Vec::from_iter(of_topic(topic, Direction::Fetch, Measure::Requests, 1));
+        // With no bytes, so that a request is not counted that is refused for those of before.
+        let mut charges = ledger.of_fetched(token, topic, 0);
+        charges.extend(of_topic(topic, Direction::Fetch, Measure::Requests, 1));
         charges.extend(ledger.of_token(token, Direction::Fetch, Measure::Requests, 1));
         self.take(&mut ledger, &charges)
     }
@@ -173,7 +176,7 @@ impl Ledger {
         of_topic.into_iter().chain(of_token).collect()
     }
 
-    fn bucket(&mut self, charge: &Charge, now: std::time::Duration) -> &mut Bucket {
+    fn bucket(&mut self, charge: &Charge, now: Duration) -> &mut Bucket {
         if self.buckets.len() >= self.sweep_at.max(BUCKETS_MAX) {
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
             // Not again at once, if all of them owe something.
@@ -192,7 +195,7 @@ fn of_topic(topic: &Topic, direction: Direction, measure: Measure, amount: u64) 
     Some(Charge { payer, direction, measure, per_second, amount, name })
 }
 
-fn refused(charge: &Charge, wait: std::time::Duration) -> Problem {
+fn refused(charge: &Charge, wait: Duration) -> Problem {
     let Charge { name, direction, measure, per_second, .. } = charge;
     // Rounded up: whoever waits so long does not come too early.
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

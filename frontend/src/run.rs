@@ -228,7 +228,7 @@ impl Frontend {
         let feed = tokio::spawn(watch(settings.watch_while_waited, Arc::clone(&client), feed, cut.clone()));
         let api = Arc::new(Api {
             settings: settings.clone(),
-            access: Access::new(rule, &accept.context),
+            access: access(rule, &accept.context),
             accept,
             fetch: Arc::new(fetch),
             client,
@@ -389,6 +389,11 @@ fn ended(task: &str, result: Result<(), JoinError>) {
     if let Err(error) = result {
         tracing::error!(%error, task, "a task failed");
     }
+}
+
+fn access(rule: Rule, context: &AppendContext) -> Access {
+    let AppendContext { client, clock, quotas, metrics, .. } = context;
+    Access::new(rule, Arc::clone(client), Arc::clone(clock), Arc::clone(quotas), Arc::clone(metrics))
 }
 
 fn fetch(

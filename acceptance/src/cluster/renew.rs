@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use super::ProcessCluster;
 use crate::binaries::Binaries;
-use crate::process::Process;
 
 /// One server of a cluster, by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +32,7 @@ impl ProcessCluster {
             Server::Frontend(place) => (&mut self.frontends[place].process, &binaries.frontend),
         };
         if process.should_run() {
-            Process::terminate(process).await?;
+            process.terminate().await?;
         }
         process.replace(program, environment);
         process.start()

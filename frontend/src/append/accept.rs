@@ -99,6 +99,9 @@ impl Accept {
         let _in_progress = self.context.in_progress.token();
         let names = request.topic_names();
         let mut topics = self.resolve(&request, &names, false).await?;
+        let by_topic = request.bytes_by_topic();
+        let by_topic = by_topic.iter().filter_map(|(name, bytes)| Some((&**topics.get(*name)?, *bytes)));
+        self.context.quotas.produce(request.token.as_ref(), by_topic)?;
         let mut fresh = false;
         for _ in 0..ROUTINGS_MAX {
             let submitted = match self.route(&request, &topics) {
@@ -200,6 +203,14 @@ impl AppendRequest {
         match &self.records {
             AppendRecords::Topic(records) => BTreeSet::from([records.topic.clone()]),
             AppendRecords::Atomic(records) => records.topics().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+
+    /// Bytes that go to each topic: of a body, or where several topics share one, of their records.
+    fn bytes_by_topic(&self) -> BTreeMap<&TopicName, u64> {
+        match &self.records {
+            AppendRecords::Topic(records) => BTreeMap::from([(&records.topic, records.body.length())]),
+            AppendRecords::Atomic(records) => records.bytes_by_topic(),
         }
     }
 

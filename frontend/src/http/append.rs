@@ -102,19 +102,12 @@ async fn append(
     let partition_count = parameters::partition_count(headers)?;
     let stamp = stamp::read(headers, caller)?;
     // Whether there is such a topic is known before its records are taken in. A repeat may be of one that is gone.
-    let known = match api.topics.get(&topic).await {
-        Err(problem) if problem.code == ErrorCode::TopicNotFound && stamp.is_some() => None,
-        known => Some(known?),
-    };
+    if !stamp.is_some() {
+        api.topics.get(&topic).await?;
+    }
     let http = &api.settings.http;
     let (bytes, memory) =
         body::read_body(body, headers, http.body_bytes_max, http, &api.append_memory, copies).await?;
-    let length = bytes.len() as u64;
-    api.accept.context.quotas.produce(
-        caller.token(),
-        length,
-        known.iter().map(|topic| (&**topic, length)),
-    )?;
     let target = match partition {
         Some(partition) => RequestTarget::Partition(&topic, partition),
         None => RequestTarget::Topic(&topic),

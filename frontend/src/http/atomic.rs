@@ -55,7 +55,6 @@ pub(super) async fn append(
     let http = &api.settings.http;
     let (bytes, memory) =
         body::read_body(body, &headers, http.body_bytes_max, http, &api.append_memory, copies).await?;
-    let length = bytes.len() as u64;
     let hash = || request_hash(RequestTarget::Atomic, &media_type, said_encoding, &bytes);
     let stamp = stamp::with_hash(stamp, hash);
     let records = match said_encoding {
@@ -68,16 +67,6 @@ pub(super) async fn append(
         None => parse_envelope(bytes)?,
     };
     records.check_access(&caller)?;
-    let mut topics = Vec::new();
-    for (name, bytes) in records.bytes_by_topic() {
-        match api.topics.get(name).await {
-            // A repeat may be of one that is gone.
-            Err(problem) if problem.code == ErrorCode::TopicNotFound => {}
-            topic => topics.push((topic?, bytes)),
-        }
-    }
-    let by_topic = topics.iter().map(|(topic, bytes)| (&**topic, *bytes));
-    api.accept.context.quotas.produce(caller.token(), length, by_topic)?;
     let records = AppendRecords::Atomic(Box::new(records));
     let request = AppendRequest { records, stamp, memory: Arc::new(memory), token: caller.token().cloned() };
     let (appended, topics) = Box::pin(api.accept.append(request)).await?;

@@ -6,7 +6,6 @@ use std::time::Duration;
 const BURST: Duration = Duration::from_secs(1);
 /// No wait is longer; a quota of nothing is looked at again after it.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
-
 /// No more is owed than is paid for in this time: a quota may be so small that it would take years.
 const OWED_MAX: Duration = Duration::from_secs(24 * 3_600);
 

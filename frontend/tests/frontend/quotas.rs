@@ -113,6 +113,17 @@ async fn a_topic_is_held_to_its_quotas_whoever_uses_it_and_they_change_at_run_ti
     let read = tokens.call("GET", "/v1/topics/t/partitions/0/records?offset=0", admin, "").await;
     assert_eq!(fine(&read)["records"].as_array().unwrap().len(), 5);
 
+    // Each topic pays for its own records, headers too.
+    set_quota(&frontend, admin, "t", json!({"quota.produce.bytes.per.second": "100"})).await;
+    let heavy = json!({"records":[
+        {"topic":"t","value":"1","headers":[["h", "x".repeat(350)]]},
+        {"topic":"other","value":"2"},
+    ]});
+    fine(&tokens.call("POST", "/v1/append", admin, &heavy.to_string()).await);
+    let light = json!({"records":[{"topic":"t","value":"1"},{"topic":"other","value":"2"}]});
+    assert_eq!(refused(&tokens.call("POST", "/v1/append", admin, &light.to_string()).await), 3);
+    fine(&append("other", "f").await);
+
     let wrong = json!({"config": {"quota.fetch.bytes.per.second": "much"}}).to_string();
     let answer = tokens.call("PATCH", "/v1/topics/t", admin, &wrong).await;
     assert!(answer.status.is_client_error(), "{answer:?}");

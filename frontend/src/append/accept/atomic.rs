@@ -133,15 +133,17 @@ impl AtomicAppend {
         }
     }
 
-    /// Bytes of keys and values, or of batches, that go to each topic.
-    pub(crate) fn bytes_by_topic(&self) -> BTreeMap<&TopicName, u64> {
+    /// Bytes of keys, values and headers, or of batches, that go to each topic.
+    pub(super) fn bytes_by_topic(&self) -> BTreeMap<&TopicName, u64> {
         let mut sums = BTreeMap::new();
         let mut add = |topic, bytes: usize| *sums.entry(topic).or_insert(0) += bytes as u64;
         match &self.records {
             AtomicRecords::Records(records) => {
                 let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
                 for AtomicRecord { topic, record, .. } in records {
-                    add(topic, length(&record.key) + length(&record.value));
+                    let headers = record.headers.iter();
+                    let headers: usize = headers.map(|header| header.key.len() + length(&header.value)).sum();
+                    add(topic, length(&record.key) + length(&record.value) + headers);
                 }
             }
             AtomicRecords::Batches(parts) => {

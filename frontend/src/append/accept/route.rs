@@ -52,6 +52,14 @@ pub(crate) enum AppendBody {
     Batches(Bytes),
 }
 
+impl AppendBody {
+    /// Its bytes, as they came in.
+    pub(super) fn length(&self) -> u64 {
+        let (Self::Json(body, _) | Self::Ndjson(body, _) | Self::Batches(body)) = self;
+        body.len() as u64
+    }
+}
+
 impl TopicAppend {
     /// Parses and checks all records and says where they go; `spread` is drawn where that is left open.
     pub(super) fn route(
